@@ -1,0 +1,20 @@
+//! Everything that decides: the replicated state machine of the exchange.
+//!
+//! Nothing here touches a socket, a clock, a file or a random source. Time and
+//! identity come in with each log entry, so the same log gives the same floor on
+//! every node, in a test and in a rehearsal.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`ids`], [`time`], [`limits`] | typed identifiers, milliseconds, every bound in one place |
+//! | [`call`], [`route`] | calls and legs as rows; what a dialled number means |
+//! | [`floor`] | queues, agents, assignments, registrations, service addresses |
+//! | [`cdr`] | what is left of a call when it has ended |
+//! | [`site`] | the declarative configuration of a tenant |
+//! | [`state`] | commands, `apply`, rows, snapshots |
+//! | [`outstanding`] | what remains to be done so that the world matches a row |
+//! | [`ports`] | what agreement and storage must offer |
+//! | [`api`] | wire types of the HTTP and WebSocket interface |
+
+#[cfg(feature = "machine")]
+pub mod ports;
