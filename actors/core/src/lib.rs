@@ -6,15 +6,15 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | [`ids`], [`time`], [`limits`] | typed identifiers, milliseconds, every bound in one place |
-//! | [`call`], [`route`] | calls and legs as rows; what a dialled number means |
-//! | [`floor`] | queues, agents, assignments, registrations, service addresses |
-//! | [`cdr`] | what is left of a call when it has ended |
+//! | [`ids`], [`time`] | typed identifiers, milliseconds |
 //! | [`site`] | the declarative configuration of a tenant |
-//! | [`state`] | commands, `apply`, rows, snapshots |
-//! | [`outstanding`] | what remains to be done so that the world matches a row |
 //! | [`ports`] | what agreement and storage must offer |
 //! | [`api`] | wire types of the HTTP and WebSocket interface |
 
+#[cfg(feature = "api")]
+pub mod api;
+pub mod ids;
 #[cfg(feature = "machine")]
 pub mod ports;
+pub mod site;
+pub mod time;

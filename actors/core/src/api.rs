@@ -1,0 +1,471 @@
+//! Wire types of the HTTP and WebSocket interface, version 1.
+//!
+//! The console, the operator commands and integrations see these objects and
+//! nothing else. Times are RFC 3339 UTC with milliseconds (`…_at`), durations
+//! integer milliseconds (`…_ms`), ids prefixed strings, absent is `null`. Fields
+//! may be added; none changes its name or meaning.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A node of the cluster as the answering node sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Node {
+    /// `node_1`.
+    pub id: String,
+    /// Address of its API and cluster ports.
+    pub address: String,
+    /// `up`, `suspect`, `down` or `draining`.
+    pub state: String,
+    /// `leader`, `voter` or `learner`.
+    pub role: String,
+    /// Raft term; `null` when the node does not answer.
+    pub term: Option<u64>,
+    /// Index of the last applied entry; `null` when the node does not answer.
+    pub applied: Option<u64>,
+    /// Entries it is behind the leader; `null` when unknown.
+    pub lag: Option<u64>,
+    /// Live calls it owns.
+    pub calls: u64,
+    /// Version of its program; `null` when the node does not answer.
+    pub version: Option<String>,
+    /// Hash of its state at `applied`, hexadecimal.
+    pub state_hash: Option<String>,
+    /// Service addresses it holds.
+    pub service_addresses: Vec<String>,
+}
+
+/// One contact of a registered phone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Registration {
+    /// The registered extension.
+    pub extension: String,
+    /// Contact URI as the phone gave it.
+    pub contact: String,
+    /// `udp` or `tcp`.
+    pub transport: String,
+    /// Node that holds the service address the phone registered at.
+    pub node: Option<String>,
+    /// When the binding ends unless refreshed.
+    pub expires_at: String,
+}
+
+/// An agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Agent {
+    /// The id in the site file.
+    pub id: String,
+    /// The extension the agent works at; `null` for a fixed device.
+    pub extension: Option<String>,
+    /// `signed_out`, `ready`, `offered`, `talking`, `held`, `wrap_up`, `paused`, `no_phone`.
+    pub state: String,
+    /// Why, for `paused` (such as `missed 3`) and `no_phone`.
+    pub reason: Option<String>,
+    /// When this state began.
+    pub since_at: String,
+    /// Calls answered since the agent signed in.
+    pub calls: u64,
+    /// The live call, when offered, talking or held.
+    pub call: Option<String>,
+    /// Queues the agent serves.
+    pub queues: Vec<String>,
+}
+
+/// A leg of a live call or of a record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Leg {
+    /// `leg_…`.
+    pub id: String,
+    /// SIP Call-ID of the dialog.
+    pub sip_call_id: String,
+    /// `in` or `out`, seen from the exchange.
+    pub direction: String,
+    /// The party: extension, agent or number.
+    pub party: String,
+    /// Contact URI of the far end.
+    pub remote: Option<String>,
+    /// `PCMU` or `PCMA`, once agreed.
+    pub codec: Option<String>,
+    /// `proceeding`, `ringing`, `answered`, `held` or `ended`.
+    pub state: String,
+    /// When it began.
+    pub started_at: String,
+    /// When it was answered.
+    pub answered_at: Option<String>,
+    /// When it ended.
+    pub ended_at: Option<String>,
+}
+
+/// A live call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Call {
+    /// `call_…`.
+    pub id: String,
+    /// `ringing`, `queued`, `offered`, `bridged`, `held`, `announcing` or `clearing`.
+    pub state: String,
+    /// Caller.
+    pub from: String,
+    /// Dialled number.
+    pub to: String,
+    /// When it arrived.
+    pub started_at: String,
+    /// Queue, while queued or served from one.
+    pub queue: Option<String>,
+    /// Agent, while offered or served.
+    pub agent: Option<String>,
+    /// Place in the queue, from 1; `null` when not waiting.
+    pub position: Option<u64>,
+    /// Milliseconds waited in the queue so far or in all.
+    pub wait_ms: Option<u64>,
+    /// Node that owns it.
+    pub node: Option<String>,
+    /// Service address it is anchored on.
+    pub address: String,
+    /// Epoch of its service address.
+    pub epoch: u32,
+    /// Its legs.
+    pub legs: Vec<Leg>,
+}
+
+/// A queue with its live figures.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Queue {
+    /// Name in the site file.
+    pub name: String,
+    /// `longest-idle`.
+    pub strategy: String,
+    /// Callers waiting, those being offered included.
+    pub waiting: u64,
+    /// Wait of the caller who waits longest.
+    pub longest_wait_ms: u64,
+    /// Agents who could take a call now.
+    pub agents_ready: u64,
+    /// Agents signed in.
+    pub agents_signed_in: u64,
+}
+
+/// Totals of one queue since the cluster was made.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Figures {
+    /// Client company.
+    pub tenant: String,
+    /// Queue.
+    pub queue: String,
+    /// The sum of the others.
+    pub offered: u64,
+    /// Agent's answer committed.
+    pub answered: u64,
+    /// Caller left before an answer.
+    pub abandoned: u64,
+    /// Left for another destination by rule.
+    pub overflowed: u64,
+    /// Left with a callback.
+    pub callback_taken: u64,
+    /// Lost while waiting because a node died.
+    pub node_lost: u64,
+    /// Still waiting.
+    pub waiting: u64,
+    /// Sum of the waits of answered calls.
+    pub answered_wait_ms: u64,
+    /// Sum of talk times of ended calls.
+    pub talk_ms: u64,
+}
+
+/// A call detail record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Cdr {
+    /// `cdr_…`.
+    pub id: String,
+    /// Position in the list; give it as `after` to read on.
+    pub cursor: String,
+    /// The call.
+    pub call: String,
+    /// Caller.
+    pub from: String,
+    /// Dialled number.
+    pub to: String,
+    /// When the call arrived.
+    pub started_at: String,
+    /// When it entered the queue.
+    pub queued_at: Option<String>,
+    /// When the called party or agent answered.
+    pub answered_at: Option<String>,
+    /// When it ended.
+    pub ended_at: String,
+    /// From entering the queue to the answer or the end.
+    pub wait_ms: Option<u64>,
+    /// From the answer to the end.
+    pub talk_ms: u64,
+    /// Queue.
+    pub queue: Option<String>,
+    /// Agent who answered.
+    pub agent: Option<String>,
+    /// Node that owned the call.
+    pub node: Option<String>,
+    /// `answered`, `abandoned`, `busy`, `no_answer`, `rejected`, `failed`, `overflowed`,
+    /// `callback_taken` or `node_lost`.
+    pub disposition: String,
+    /// Final SIP status towards the caller.
+    pub sip_status: Option<u16>,
+    /// Q.850 cause.
+    pub q850: Option<u16>,
+    /// Every leg the call ever had.
+    pub legs: Vec<Leg>,
+}
+
+/// An extension.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ExtensionInfo {
+    /// Number.
+    pub extension: String,
+    /// Fixed contact, for a device that does not register.
+    pub contact: Option<String>,
+    /// Live bindings.
+    pub registrations: u64,
+    /// Agents who work here.
+    pub agents: Vec<String>,
+}
+
+/// A trunk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Trunk {
+    /// Name in the site file.
+    pub name: String,
+    /// Channels it has.
+    pub channels: u64,
+    /// Channels in use.
+    pub in_use: u64,
+    /// Highest number in use so far.
+    pub peak: u64,
+    /// `up` or `down`.
+    pub state: String,
+}
+
+/// The cluster at a glance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Cluster {
+    /// Cluster name.
+    pub name: String,
+    /// Cluster id, hexadecimal.
+    pub id: String,
+    /// Leader, when known.
+    pub leader: Option<String>,
+    /// Raft term.
+    pub term: u64,
+    /// Applied index of the answering node.
+    pub applied: u64,
+    /// Nodes in all.
+    pub nodes: u64,
+    /// Nodes up.
+    pub nodes_up: u64,
+    /// Feature level in force.
+    pub feature_level: u32,
+    /// Service addresses with holder and epoch.
+    pub service_addresses: Vec<ServiceAddress>,
+}
+
+/// A service address.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ServiceAddress {
+    /// IP address.
+    pub address: String,
+    /// Holder; `null` while nobody is up.
+    pub node: Option<String>,
+    /// Rises when the holder changes.
+    pub epoch: u32,
+    /// Live calls anchored on it.
+    pub calls: u64,
+}
+
+/// An event of the stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Event {
+    /// Position in the stream; connect with `from=CURSOR` to read what follows.
+    pub cursor: String,
+    /// When it was committed.
+    pub at: String,
+    /// Such as `call.arrived`, `call.bridged`, `agent.state`, `node.down`, `command.outcome`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Id of the thing it is about.
+    pub entity: String,
+    /// Further fields of this type of event.
+    #[serde(flatten)]
+    pub fields: serde_json::Map<String, serde_json::Value>,
+}
+
+/// A command to the exchange.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Command {
+    /// Chosen by the sender; comes back in the outcome and in its event.
+    pub id: String,
+    /// What to do.
+    #[serde(flatten)]
+    pub action: Action,
+}
+
+/// What a command does. New types may come.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Action {
+    /// Signs an agent in, at `extension` when given.
+    AgentSignIn {
+        /// Agent id.
+        agent: String,
+        /// Extension to work at.
+        extension: Option<String>,
+    },
+    /// Signs an agent out; a live call goes on.
+    AgentSignOut {
+        /// Agent id.
+        agent: String,
+    },
+    /// Pauses an agent.
+    AgentPause {
+        /// Agent id.
+        agent: String,
+        /// Why.
+        reason: String,
+    },
+    /// Ends pause or wrap-up.
+    AgentReady {
+        /// Agent id.
+        agent: String,
+    },
+    /// Ends a call.
+    CallHangup {
+        /// Call id.
+        call: String,
+    },
+    /// Stops new calls at a node and moves its addresses away as they become free.
+    NodeDrain {
+        /// Node.
+        node: String,
+    },
+    /// Takes a drain back.
+    NodeUndrain {
+        /// Node.
+        node: String,
+    },
+    /// Takes a node out of the cluster for good.
+    NodeRemove {
+        /// Node.
+        node: String,
+    },
+}
+
+/// What became of a command.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct CommandOutcome {
+    /// The id of the command.
+    pub id: String,
+    /// `done` or `refused`.
+    pub outcome: String,
+    /// Why it was refused.
+    pub error: Option<Problem>,
+}
+
+/// An error as operators see it; see `docs/errors`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// `SW0123`.
+    pub code: String,
+    /// What is wrong.
+    pub what: String,
+    /// Where: file and line, header, field.
+    #[serde(rename = "where")]
+    pub place: Option<String>,
+    /// What to do next.
+    pub next: Option<String>,
+}
+
+/// The body of every error answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ErrorBody {
+    /// The error.
+    pub error: Problem,
+}
+
+/// Answer to a request for an invitation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Invitation {
+    /// One-time join token for `strowgerd join`.
+    pub token: String,
+    /// When it stops working.
+    pub expires_at: String,
+}
+
+/// A site as sent for validation, dry run or application.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SiteUpload {
+    /// Name of the file, for messages.
+    pub file: String,
+    /// Its text, TOML.
+    pub text: String,
+    /// The WAV and CSV files it names, base64, by the path written in the site file.
+    pub attachments: std::collections::BTreeMap<String, String>,
+    /// Validate and show the difference only.
+    pub dry_run: bool,
+}
+
+/// What applying a site changed or would change.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SiteChange {
+    /// Version in force afterwards.
+    pub version: u64,
+    /// True when nothing was applied.
+    pub dry_run: bool,
+    /// Lines `+ …`, `- …`, `~ …`.
+    pub diff: Vec<String>,
+    /// Live calls the change touches.
+    pub calls_affected: u64,
+    /// Agents the change touches.
+    pub agents_affected: u64,
+    /// Secrets made for new extensions; shown once.
+    pub generated: Vec<GeneratedSecret>,
+}
+
+/// A password made for an extension.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct GeneratedSecret {
+    /// Extension.
+    pub extension: String,
+    /// Password.
+    pub password: String,
+}
+
+/// One version of a site.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SiteVersion {
+    /// Rises by one with each change.
+    pub version: u64,
+    /// When it was applied.
+    pub applied_at: String,
+    /// BLAKE3 of the text.
+    pub hash: String,
+    /// The text; only in `site show`.
+    pub text: Option<String>,
+    /// True for the version in force.
+    pub current: bool,
+}
+
+/// The overview a supervisor looks at all day: one fold, shown everywhere.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Overview {
+    /// Time of the answer.
+    pub at: String,
+    /// Live calls.
+    pub calls: u64,
+    /// Registered contacts.
+    pub registrations: u64,
+    /// Callers waiting over all queues.
+    pub waiting: u64,
+    /// Longest wait over all queues.
+    pub longest_wait_ms: u64,
+    /// Agents by state.
+    pub agents: std::collections::BTreeMap<String, u64>,
+    /// Figures of every queue.
+    pub figures: Vec<Figures>,
+    /// Alarms in force, newest first.
+    pub alarms: Vec<Problem>,
+}

@@ -1,0 +1,154 @@
+//! The site: the declarative, replicated configuration of a tenant, validated and
+//! normalised. Reading TOML, files and line numbers happens before, in the daemon;
+//! what stands here can be applied without a further question.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AgentId, BlobId, Extension, QueueName, TenantId, TrunkName};
+
+/// How a holder change reaches phones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TakeoverMode {
+    /// The service address itself moves.
+    Address,
+    /// The new owner sends re-INVITE from its own address.
+    Reinvite,
+}
+
+/// A digest algorithm offered in challenges (RFC 8760).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum DigestAlgorithm {
+    /// MD5, for phones that know nothing better.
+    Md5,
+    /// SHA-256.
+    Sha256,
+}
+
+/// How a queue picks among ready agents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Strategy {
+    /// The agent idle longest.
+    LongestIdle,
+}
+
+impl Strategy {
+    /// The word in the site file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LongestIdle => "longest-idle",
+        }
+    }
+}
+
+/// An internal line.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtensionSpec {
+    /// SIP URI of a fixed device that neither registers nor is challenged.
+    pub contact: Option<String>,
+}
+
+/// What a number leads to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Target {
+    /// A queue.
+    Queue(QueueName),
+    /// An extension.
+    Extension(Extension),
+}
+
+/// A number that can be dialled beside the extensions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NumberSpec {
+    /// Where it leads.
+    pub target: Target,
+    /// True when anonymous callers may reach it.
+    pub public: bool,
+    /// Prompt played once before the target, after the answer.
+    pub greeting: Option<BlobId>,
+}
+
+/// A queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueSpec {
+    /// How agents are picked.
+    pub strategy: Strategy,
+    /// How long one offer rings, ms.
+    pub ring_ms: u64,
+    /// After-call work, ms.
+    pub wrap_ms: u64,
+    /// Missed offers in a row before the agent is paused; 0 = never.
+    pub missed_max: u32,
+    /// Music for waiting callers.
+    pub music: Option<BlobId>,
+}
+
+/// An agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentSpec {
+    /// Extension the agent works at unless signed in elsewhere.
+    pub extension: Option<Extension>,
+    /// SIP URI of a fixed device.
+    pub contact: Option<String>,
+    /// Queues served.
+    pub queues: BTreeSet<QueueName>,
+    /// Signed in as soon as the site is applied.
+    pub signed_in: bool,
+    /// Interval of OPTIONS checks, s; 0 = none.
+    pub qualify_s: u32,
+}
+
+/// A trunk to another exchange.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrunkSpec {
+    /// SIP URIs (without user) calls are sent to, in order.
+    pub destinations: Vec<String>,
+    /// Source networks calls are accepted from, in CIDR notation.
+    pub sources: Vec<ipnet::IpNet>,
+    /// Channels, counted over the whole cluster.
+    pub channels: u32,
+    /// Interval of OPTIONS checks, s; 0 = none.
+    pub qualify_s: u32,
+}
+
+/// A rule that sends numbers out over a trunk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteSpec {
+    /// Leading digits it matches.
+    pub prefix: String,
+    /// Leading digits removed before dialling.
+    pub strip: usize,
+    /// Trunk used.
+    pub trunk: TrunkName,
+}
+
+/// A validated site.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Site {
+    /// The client company.
+    pub tenant: TenantId,
+    /// SIP domain, also the digest realm.
+    pub domain: String,
+    /// Algorithms offered, in order.
+    pub digest: Vec<DigestAlgorithm>,
+    /// Service addresses of the cluster, in the order written.
+    pub service_addresses: Vec<IpAddr>,
+    /// How calls follow a holder change.
+    pub takeover: TakeoverMode,
+    /// Extensions by number.
+    pub extensions: BTreeMap<Extension, ExtensionSpec>,
+    /// Numbers beside the extensions.
+    pub numbers: BTreeMap<String, NumberSpec>,
+    /// Queues by name.
+    pub queues: BTreeMap<QueueName, QueueSpec>,
+    /// Agents by id.
+    pub agents: BTreeMap<AgentId, AgentSpec>,
+    /// Trunks by name.
+    pub trunks: BTreeMap<TrunkName, TrunkSpec>,
+    /// Routes, longest prefix first.
+    pub routes: Vec<RouteSpec>,
+    /// Blobs the site needs, with their sizes in bytes.
+    pub blobs: BTreeMap<BlobId, u64>,
+}
