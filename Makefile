@@ -1,0 +1,72 @@
+# The commands of the project. `make demo` and `make test` are all a newcomer needs;
+# both first install what is missing (packaging/setup.sh says what and why).
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := build
+.PHONY: build demo test test-long chaos bench lint check show
+
+RUN := packaging/setup.sh run
+OUT := $(or $(CARGO_TARGET_DIR),target)
+RELEASE := $(abspath $(OUT)/release)
+DEMO_DIR ?= $(or $(XDG_STATE_HOME),$(HOME)/.local/state)/strowger/demo
+
+# The daemon and the command line, optimised.
+build:
+	@packaging/setup.sh build
+	$(RUN) cargo build --locked --release -p strowger-node -p strowger
+
+# Three nodes on this machine, phones that call each other, and the console.
+demo: build
+	$(OUT)/release/strowgerd demo --dir "$(DEMO_DIR)" $(DEMO_ARGS)
+
+# Every test of every crate; ends with a count per test program.
+test:
+	@packaging/setup.sh test
+	$(RUN) cargo build --locked -p strowger-node -p strowger
+	$(RUN) cargo test --locked --workspace --no-fail-fast
+
+# The tests that take minutes: full load, every node killed in turn, clean machine.
+test-long:
+	@packaging/setup.sh test
+	$(RUN) cargo build --locked --release -p strowger-node -p strowger
+	STROWGER_BIN_DIR="$(RELEASE)" $(RUN) cargo test --locked -p strowger-tests \
+	    --no-fail-fast -- --ignored --nocapture
+
+# Nodes are killed under load for CHAOS_SECONDS; losses are counted against the promises.
+CHAOS_SECONDS ?= 300
+chaos:
+	@packaging/setup.sh test
+	$(RUN) cargo build --locked --release -p strowger-node -p strowger
+	STROWGER_CHAOS_SECONDS=$(CHAOS_SECONDS) STROWGER_BIN_DIR="$(RELEASE)" \
+	    $(RUN) cargo test --locked -p strowger-tests --test chaos -- --ignored --nocapture
+
+# Cost of calls, packets, commits and idle state; written to docs/FIGURES.md.
+bench: build
+	@packaging/setup.sh test
+	STROWGER_BIN_DIR="$(RELEASE)" $(RUN) cargo bench --locked -p strowger-tests
+
+# What a reader sees before any test runs: format, lints, documentation.
+lint:
+	@packaging/setup.sh build
+	$(RUN) cargo fmt --all --check
+	$(RUN) cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(RUN) cargo doc --locked --workspace --no-deps --quiet
+
+# Everything a change must pass (tidy is one of the tests). Never edits a file.
+check: lint test
+
+# `make show` lists the demonstrations; `make show D=NAME` runs one and prints what it saw.
+show:
+ifndef D
+	@awk -F'|' '!/^#/ && NF >= 4 { printf "  %-18s %s\n", $$1, $$4 }' tests/demonstrations
+	@echo "Run one with: make show D=NAME"
+else
+	@line=$$(awk -F'|' -v d="$(D)" '!/^#/ && $$1 == d { print; exit }' tests/demonstrations); \
+	[ -n "$$line" ] || { echo "no demonstration named $(D); make show lists them" >&2; exit 3; }; \
+	IFS='|' read -r name target filter text <<<"$$line"; \
+	packaging/setup.sh test && \
+	$(RUN) cargo build --locked --quiet --release -p strowger-node -p strowger && \
+	echo "$$name: $$text" && \
+	STROWGER_BIN_DIR="$(RELEASE)" $(RUN) cargo test --locked --quiet -p strowger-tests \
+	    --test "$$target" -- --exact "$$filter" --include-ignored --nocapture --test-threads=1
+endif
