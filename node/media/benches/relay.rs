@@ -1,0 +1,2 @@
+//! Processor time per relayed packet.
+fn main() {}

@@ -1,0 +1,138 @@
+//! The grid on which legs send what is made here: 5 ms ticks, counted from the worker's start.
+//!
+//! Absolute, so that no delay adds up. A wheel of buckets, so that a tick touches only the legs
+//! that are due. Entries may be stale; the leg's own `due` decides.
+
+use std::time::{Duration, Instant};
+
+use crate::limits;
+
+/// Buckets; more than the ticks of the longest frame (60 ms = 12).
+const BUCKETS: u64 = 16;
+
+/// The schedule of one worker.
+#[derive(Debug)]
+pub(crate) struct Schedule {
+    start: Instant,
+    /// The next tick to run.
+    next: u64,
+    buckets: Vec<Vec<usize>>,
+    entries: usize,
+}
+
+impl Schedule {
+    pub(crate) fn new(start: Instant) -> Self {
+        let buckets = (0..BUCKETS).map(|_| Vec::new()).collect();
+        Self {
+            start,
+            next: 1,
+            buckets,
+            entries: 0,
+        }
+    }
+
+    /// The first tick after now.
+    pub(crate) fn soon(&self, now: Instant) -> u64 {
+        (self.tick_at(now) + 1).max(self.next)
+    }
+
+    /// Enters a leg for a tick, which lies less than a turn of the wheel ahead.
+    pub(crate) fn enter(&mut self, slot: usize, due: u64, now: Instant) {
+        if self.entries == 0 {
+            // Nothing was due meanwhile: forget the ticks that passed.
+            self.next = self.next.max(self.tick_at(now));
+        }
+        self.entries += 1;
+        self.bucket(due).push(slot);
+    }
+
+    /// Time until the next tick; `None` while nobody is entered.
+    pub(crate) fn wait(&self, now: Instant) -> Option<Duration> {
+        (self.entries > 0).then(|| self.time_of(self.next).saturating_duration_since(now))
+    }
+
+    /// Takes the next tick that is due and the slots entered for it.
+    pub(crate) fn take_due(&mut self, now: Instant) -> Option<(u64, Vec<usize>)> {
+        if self.entries == 0 || self.time_of(self.next) > now {
+            return None;
+        }
+        let tick = self.next;
+        self.next += 1;
+        let slots = std::mem::take(self.bucket(tick));
+        self.entries -= slots.len();
+        Some((tick, slots))
+    }
+
+    /// After a stall too long to catch up with: forgets the ticks missed and gives back all
+    /// slots, to be entered anew.
+    pub(crate) fn start_anew(&mut self, now: Instant) -> Option<Vec<usize>> {
+        let present = self.tick_at(now);
+        if self.entries == 0 || present <= self.next + limits::TICKS_LATE_MAX {
+            return None;
+        }
+        self.next = present;
+        self.entries = 0;
+        Some(self.buckets.iter_mut().flat_map(std::mem::take).collect())
+    }
+
+    fn bucket(&mut self, tick: u64) -> &mut Vec<usize> {
+        let index = usize::try_from(tick % BUCKETS).unwrap_or(0);
+        &mut self.buckets[index]
+    }
+
+    fn tick_at(&self, now: Instant) -> u64 {
+        let ticks = now.saturating_duration_since(self.start).as_nanos() / limits::TICK.as_nanos();
+        u64::try_from(ticks).unwrap_or(u64::MAX)
+    }
+
+    fn time_of(&self, tick: u64) -> Instant {
+        let nanos = limits::TICK.as_nanos().saturating_mul(u128::from(tick));
+        self.start + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX / 4))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(start: Instant, ms: u64) -> Instant {
+        start + Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn frames_stay_on_the_grid_however_late_the_rounds_are() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start);
+        let mut due = schedule.soon(ms(start, 7));
+        assert_eq!(due, 2);
+        schedule.enter(3, due, ms(start, 7));
+        let mut sent = Vec::new();
+        for round in [9, 10, 31, 38, 52, 77] {
+            while let Some((tick, slots)) = schedule.take_due(ms(start, round)) {
+                for slot in slots {
+                    assert_eq!((slot, tick), (3, due));
+                    sent.push((round, tick * 5));
+                    due += 4;
+                    schedule.enter(3, due, ms(start, round));
+                }
+            }
+        }
+        assert_eq!(sent, [(10, 10), (31, 30), (52, 50), (77, 70)]);
+    }
+
+    #[test]
+    fn an_idle_time_and_a_stall_cost_no_ticks() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start);
+        assert_eq!(schedule.wait(start), None);
+        let late = ms(start, 60_000);
+        schedule.enter(1, schedule.soon(late), late);
+        assert_eq!(schedule.take_due(late), Some((12_000, vec![])));
+        assert_eq!(schedule.wait(late), Some(Duration::from_millis(5)));
+        assert_eq!(schedule.start_anew(ms(start, 60_050)), None);
+        let after = ms(start, 61_000);
+        assert_eq!(schedule.start_anew(after), Some(vec![1]));
+        assert_eq!(schedule.soon(after), 12_201);
+        assert_eq!(schedule.take_due(after), None);
+    }
+}
