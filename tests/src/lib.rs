@@ -1,1 +1,20 @@
-//! Tests.
+//! End-to-end tests: the harness that starts real clusters and real phones.
+//!
+//! The library drives the built programs from outside, through the interface operators
+//! rely on (ready line, files of the demo folder, HTTP, commands, SIP and RTP). It links
+//! no other crate of the workspace, so that a test never agrees with a fault by sharing
+//! its code. Whatever it starts it ends when dropped.
+
+pub mod api;
+pub mod baresip;
+pub mod cluster;
+pub mod g711;
+pub mod netstring;
+pub mod phone;
+pub mod poll;
+pub mod programs;
+pub mod rtp;
+pub mod sipp;
+pub mod terminal;
+pub mod tone;
+pub mod torture;
