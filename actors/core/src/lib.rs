@@ -6,15 +6,33 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | [`ids`], [`time`] | typed identifiers, milliseconds |
+//! | [`ids`], [`time`], [`limits`] | typed identifiers, milliseconds, every bound in one place |
+//! | [`call`], [`route`] | calls and legs as rows; what a dialled number means |
+//! | [`floor`] | queues, agents, assignments, registrations, service addresses |
+//! | [`cdr`] | what is left of a call when it has ended |
 //! | [`site`] | the declarative configuration of a tenant |
+//! | [`state`] | commands, `apply`, rows |
+//! | [`outstanding`](mod@outstanding) | what remains to be done so that the world matches a row |
 //! | [`ports`] | what agreement and storage must offer |
-//! | [`api`] | wire types of the HTTP and WebSocket interface |
+//! | `api` | wire types of the HTTP and WebSocket interface |
 
 #[cfg(feature = "api")]
 pub mod api;
+#[cfg(feature = "machine")]
+pub mod call;
+#[cfg(feature = "machine")]
+pub mod cdr;
+#[cfg(feature = "machine")]
+pub mod floor;
 pub mod ids;
+pub mod limits;
+#[cfg(feature = "machine")]
+pub mod outstanding;
 #[cfg(feature = "machine")]
 pub mod ports;
+#[cfg(feature = "machine")]
+pub mod route;
 pub mod site;
+#[cfg(feature = "machine")]
+pub mod state;
 pub mod time;

@@ -1,0 +1,437 @@
+//! Live calls as rows: what is desired of every leg and what was seen of it.
+//!
+//! A row says what *should* be; the owner's actor makes it so and reports what it
+//! saw. Rows never hold what is local to a node (ports, transactions, packets).
+
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{
+    AgentId, BlobId, CallId, Extension, LegId, NodeId, QueueName, TenantId, TrunkName,
+};
+use crate::time::TimeMs;
+
+/// Why a call is over, as figures and records count it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Disposition {
+    /// Two parties talked.
+    Answered,
+    /// The caller left before an answer.
+    Abandoned,
+    /// The called party was busy.
+    Busy,
+    /// Nobody answered in time.
+    NoAnswer,
+    /// Refused by a rule or by the called party.
+    Rejected,
+    /// Could not be carried out.
+    Failed,
+    /// Left the queue for another destination by rule.
+    Overflowed,
+    /// Left the queue with a callback.
+    CallbackTaken,
+    /// Ended because its node died.
+    NodeLost,
+}
+
+impl Disposition {
+    /// The word in records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Abandoned => "abandoned",
+            Self::Busy => "busy",
+            Self::NoAnswer => "no_answer",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+            Self::Overflowed => "overflowed",
+            Self::CallbackTaken => "callback_taken",
+            Self::NodeLost => "node_lost",
+        }
+    }
+}
+
+/// A SIP status and Q.850 cause that say why a leg is to end or has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cause {
+    /// SIP final status a caller is given, or that a called party gave; 200 for a
+    /// normal clearing of an answered leg, 487 for a cancelled one.
+    pub status: u16,
+    /// Q.850 cause value.
+    pub q850: u16,
+}
+
+impl Cause {
+    /// Normal clearing of an answered leg.
+    pub const NORMAL: Self = Self {
+        status: 200,
+        q850: 16,
+    };
+    /// Cancelled before the answer.
+    pub const CANCELLED: Self = Self {
+        status: 487,
+        q850: 16,
+    };
+    /// Another phone of the same party answered (RFC 3326: cause 200 of SIP).
+    pub const ELSEWHERE: Self = Self {
+        status: 487,
+        q850: 26,
+    };
+    /// Busy.
+    pub const BUSY: Self = Self {
+        status: 486,
+        q850: 17,
+    };
+    /// No answer from the user.
+    pub const NO_ANSWER: Self = Self {
+        status: 480,
+        q850: 19,
+    };
+    /// Nobody is registered under the number.
+    pub const NOT_REGISTERED: Self = Self {
+        status: 480,
+        q850: 20,
+    };
+    /// Unallocated number.
+    pub const UNKNOWN_NUMBER: Self = Self {
+        status: 404,
+        q850: 1,
+    };
+    /// The caller may not reach this number.
+    pub const FORBIDDEN: Self = Self {
+        status: 403,
+        q850: 21,
+    };
+    /// No codec in common.
+    pub const NO_CODEC: Self = Self {
+        status: 488,
+        q850: 65,
+    };
+    /// No circuit or port free.
+    pub const CONGESTION: Self = Self {
+        status: 503,
+        q850: 34,
+    };
+    /// Temporary failure.
+    pub const FAILURE: Self = Self {
+        status: 503,
+        q850: 41,
+    };
+    /// The node that owned the call died.
+    pub const NODE_LOST: Self = Self {
+        status: 503,
+        q850: 41,
+    };
+
+    /// The cause for a SIP status, by the mapping of RFC 3398 §8.2.
+    pub fn from_status(status: u16) -> Self {
+        let q850 = match status {
+            200 | 487 => 16,
+            401 | 402 | 403 | 407 | 603 => 21,
+            404 | 485 | 604 => 1,
+            405 | 481 | 500 | 503 => 41,
+            408 | 504 => 102,
+            410 => 22,
+            413 | 414 | 416 | 420 | 421 | 423 | 505 | 513 => 127,
+            480 => 18,
+            482 | 483 => 25,
+            484 => 28,
+            486 | 600 => 17,
+            488 | 606 => 65,
+            501 => 79,
+            502 => 38,
+            _ => 31,
+        };
+        Self { status, q850 }
+    }
+}
+
+/// Transport protocol of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Transport {
+    /// Datagrams.
+    Udp,
+    /// A connection.
+    Tcp,
+}
+
+impl Transport {
+    /// The word in URIs and lists.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+/// The path a phone was last heard on.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FlowRef {
+    /// Protocol.
+    pub transport: Transport,
+    /// Our address: a service address and port.
+    pub local: SocketAddr,
+    /// The phone's address as seen by us.
+    pub remote: SocketAddr,
+    /// Number of the connection on the node that accepted it; `None` for datagrams.
+    pub connection: Option<u64>,
+    /// The node that heard it. Only there does `connection` mean anything.
+    pub node: NodeId,
+}
+
+/// Where an outgoing leg is sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegTarget {
+    /// Request URI.
+    pub uri: String,
+    /// Path to a registered phone; `None` when the URI is resolved as it stands.
+    pub flow: Option<FlowRef>,
+}
+
+/// Who is at the far end of a leg.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LegRole {
+    /// The one who called.
+    Caller,
+    /// A dialled extension.
+    Extension(Extension),
+    /// An agent to whom the call is offered.
+    Agent(AgentId),
+    /// A number beyond a trunk.
+    Trunk(TrunkName, String),
+}
+
+/// What is desired of a leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Want {
+    /// In: keep alerting. Out: ring the far end.
+    Alert,
+    /// Talk: answer the caller; keep the answered party.
+    Answer,
+    /// End, with this cause.
+    End(Cause),
+}
+
+/// What was last seen of a leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Seen {
+    /// Nothing yet.
+    Fresh,
+    /// Answered, and the answer is committed.
+    Answered,
+    /// Over.
+    Ended,
+}
+
+/// Audio codec of a leg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Codec {
+    /// G.711 µ-law.
+    Pcmu,
+    /// G.711 A-law.
+    Pcma,
+}
+
+impl Codec {
+    /// The encoding name of RFC 3551.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pcmu => "PCMU",
+            Self::Pcma => "PCMA",
+        }
+    }
+}
+
+/// A leg of a live call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LegRow {
+    /// Its id; our tags, Call-IDs and branches are derived from it.
+    pub id: LegId,
+    /// Who is there.
+    pub role: LegRole,
+    /// Where it was sent; `None` for the caller's leg.
+    pub target: Option<LegTarget>,
+    /// What is desired.
+    pub want: Want,
+    /// What was seen.
+    pub seen: Seen,
+    /// SIP Call-ID, once known.
+    pub sip_call_id: String,
+    /// Contact URI of the far end, once known.
+    pub remote: Option<String>,
+    /// Agreed codec.
+    pub codec: Option<Codec>,
+    /// True while the far end holds.
+    pub held: bool,
+    /// When it began.
+    pub started_at: TimeMs,
+    /// When its answer was committed.
+    pub answered_at: Option<TimeMs>,
+    /// When it ended.
+    pub ended_at: Option<TimeMs>,
+    /// Why it ended.
+    pub cause: Option<Cause>,
+    /// The exported dialog, which a new owner resumes from.
+    pub checkpoint: Option<Vec<u8>>,
+}
+
+impl LegRow {
+    /// True until its end was seen.
+    pub fn is_live(&self) -> bool {
+        self.seen != Seen::Ended
+    }
+}
+
+/// Who calls.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caller {
+    /// Number or user part shown to the called party.
+    pub number: String,
+    /// Display name, may be empty.
+    pub display: String,
+    /// The extension that proved itself; `None` for anonymous and trunk callers.
+    pub extension: Option<Extension>,
+    /// The trunk the call came over.
+    pub trunk: Option<TrunkName>,
+}
+
+/// A committed choice: this call rings at this agent until then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// The agent.
+    pub agent: AgentId,
+    /// When it is missed.
+    pub until: TimeMs,
+}
+
+/// A call's stay in a queue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Visit {
+    /// The queue.
+    pub queue: QueueName,
+    /// Place: lower is served earlier. Log order of the arrival.
+    pub order: u64,
+    /// When the call entered.
+    pub entered_at: TimeMs,
+    /// The offer under way.
+    pub offer: Option<Offer>,
+    /// Agents passed over for this caller until the given time.
+    pub passed_over: Vec<(AgentId, TimeMs)>,
+    /// Music while waiting.
+    pub music: Option<BlobId>,
+}
+
+/// What a feature code's confirmation tone says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Confirmation {
+    /// Done.
+    Done,
+    /// Refused.
+    Refused,
+}
+
+/// What the call is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stage {
+    /// Phones of the dialled party ring.
+    Ringing {
+        /// When the caller gets 480.
+        until: TimeMs,
+    },
+    /// In a queue with music; `visit.offer` says whether an agent is being rung.
+    Waiting,
+    /// Caller and this leg hear each other.
+    Bridged {
+        /// The far leg.
+        far: LegId,
+    },
+    /// A feature code is being confirmed by tone.
+    Confirming(Confirmation),
+    /// Over; legs are being cleared.
+    Clearing,
+}
+
+/// A live call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallRow {
+    /// Its id.
+    pub id: CallId,
+    /// Whose call it is.
+    pub tenant: TenantId,
+    /// Service address it is anchored on.
+    pub address: IpAddr,
+    /// Epoch of that address when the call arrived.
+    pub epoch: u32,
+    /// The node that owns it: the holder of `address` at that epoch.
+    pub owner: NodeId,
+    /// Who calls.
+    pub from: Caller,
+    /// Dialled number.
+    pub to: String,
+    /// When it arrived.
+    pub started_at: TimeMs,
+    /// What it is doing.
+    pub stage: Stage,
+    /// Its legs; the first is the caller's.
+    pub legs: Vec<LegRow>,
+    /// Its stay in a queue.
+    pub visit: Option<Visit>,
+    /// Prompt to be played once after the answer.
+    pub greeting: Option<BlobId>,
+    /// When two-way talk began.
+    pub answered_at: Option<TimeMs>,
+    /// When two-way talk ended.
+    pub talk_ended_at: Option<TimeMs>,
+    /// Who answered, when it was an agent.
+    pub agent: Option<AgentId>,
+    /// How it will be recorded, once decided.
+    pub ending: Option<(Disposition, Cause)>,
+    /// Rises with every change of the row.
+    pub seq: u64,
+}
+
+impl CallRow {
+    /// The leg with this id.
+    pub fn leg(&self, id: LegId) -> Option<&LegRow> {
+        self.legs.iter().find(|leg| leg.id == id)
+    }
+
+    /// The leg with this id, to be changed.
+    pub fn leg_mut(&mut self, id: LegId) -> Option<&mut LegRow> {
+        self.legs.iter_mut().find(|leg| leg.id == id)
+    }
+
+    /// The caller's leg.
+    pub fn caller(&self) -> Option<&LegRow> {
+        self.legs.first()
+    }
+
+    /// True while it holds a place in a queue.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::Waiting)
+    }
+
+    /// The word for its state in lists.
+    pub fn state_word(&self) -> &'static str {
+        match &self.stage {
+            Stage::Ringing { .. } => "ringing",
+            Stage::Waiting
+                if self
+                    .visit
+                    .as_ref()
+                    .is_some_and(|visit| visit.offer.is_some()) =>
+            {
+                "offered"
+            }
+            Stage::Waiting => "queued",
+            Stage::Bridged { .. } if self.legs.iter().any(|leg| leg.is_live() && leg.held) => {
+                "held"
+            }
+            Stage::Bridged { .. } => "bridged",
+            Stage::Confirming(_) => "announcing",
+            Stage::Clearing => "clearing",
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The floor: who waits, who is free, who was given which call, which phone is
+//! registered where, and which node holds which service address.
+
+pub mod address;
+pub mod agent;
+pub mod assignment;
+pub mod queue;
+pub mod registration;

@@ -1,0 +1,47 @@
+//! Every bound of this crate, with its reason and what happens at the limit.
+
+/// Due deadlines expired by one `Tick`; the rest follow with the next one, so that a
+/// burst cannot hold up call control.
+pub const EXPIRED_PER_TICK: usize = 256;
+
+/// Replies kept per proposer. A retry older than this is refused as stale; a proposer
+/// has far fewer requests under way.
+pub const REPLIES_PER_PROPOSER: usize = 1_024;
+
+/// Contacts per extension; a REGISTER that would exceed it is refused with 403.
+pub const BINDINGS_PER_EXTENSION: usize = 10;
+
+/// Legs rung at once for one extension or agent; further contacts are left out.
+pub const FORKS_PER_CALL: usize = BINDINGS_PER_EXTENSION;
+
+/// Legs a call may ever have; when reached the call is cleared. A caller whom
+/// agents miss this often is better served by a new call than by a row without bound.
+pub const LEGS_PER_CALL: usize = 512;
+
+/// How long the phones of a dialled extension ring before the caller gets 480, ms.
+pub const EXTENSION_RING_MS: u64 = 60_000;
+
+/// How long an agent who missed a caller is passed over for that caller, ms.
+pub const MISSED_SKIP_MS: u64 = 30_000;
+
+/// How long an agent whose phone failed is left in peace, ms.
+pub const UNREACHABLE_MS: u64 = 10_000;
+
+/// How long the owner may take to clear the legs of an ended call before the call is
+/// closed without them, ms: longer than the longest SIP transaction (32 s).
+pub const CLEARING_MS: u64 = 40_000;
+
+/// How long events can be read again, ms.
+pub const EVENTS_KEPT_MS: u64 = 24 * 3_600_000;
+
+/// Old events removed at once, every [`EVENTS_PRUNE_EVERY_MS`].
+pub const EVENTS_PRUNED_PER_TICK: usize = 8_192;
+
+/// Longest lifetime of a binding, s; a longer wish is shortened.
+pub const REGISTRATION_S_MAX: u32 = 7_200;
+
+/// Shortest lifetime of a binding, s; below it REGISTER gets 423.
+pub const REGISTRATION_S_MIN: u32 = 10;
+
+/// How often old events are looked for, ms.
+pub const EVENTS_PRUNE_EVERY_MS: u64 = 60_000;

@@ -1,0 +1,180 @@
+//! What remains to be done so that the world matches a row.
+//!
+//! [`outstanding`] is the one place that says so. It compares a call's row with what
+//! its owner sees of the legs and returns effects. It runs on every wake-up, after
+//! every event of a leg, and at intervals; running it twice without a change in
+//! between returns nothing new, because whoever carries an effect out notes it in the
+//! observed side at once.
+
+use std::collections::BTreeMap;
+
+use crate::call::{CallRow, Cause, Confirmation, LegRole, LegRow, Seen, Stage, Want};
+use crate::ids::{BlobId, LegId};
+
+/// How far a leg has come on its owner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Nothing done yet. An incoming leg: its INVITE is held, 100 sent.
+    #[default]
+    Fresh,
+    /// Out: INVITE sent.
+    Calling,
+    /// Out: it rings there. In: we sent 180 or 183.
+    Alerting,
+    /// In: ready to answer, proposed. Out: it answered, proposed.
+    Proposed,
+    /// Our 200 or ACK is out; audio may flow.
+    Up,
+    /// We sent CANCEL, BYE or a final answer and wait for its completion.
+    Ending,
+    /// Over.
+    Gone,
+}
+
+/// What a leg hears.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Audio {
+    /// Nothing.
+    #[default]
+    Silence,
+    /// The other leg.
+    Bridge(LegId),
+    /// A prompt, once.
+    Prompt(BlobId),
+    /// Music, without end.
+    Music(BlobId),
+    /// A confirmation tone, once.
+    Tone(Confirmation),
+}
+
+/// A leg as its owner sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LegObserved {
+    /// How far it has come.
+    pub phase: Phase,
+    /// What it hears.
+    pub audio: Audio,
+}
+
+/// A call as its owner sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CallObserved {
+    /// Its legs.
+    pub legs: BTreeMap<LegId, LegObserved>,
+    /// The greeting has been played to its end.
+    pub greeted: bool,
+    /// The outgoing leg that sends early media, if any.
+    pub early: Option<LegId>,
+}
+
+/// Something to be done now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Send an INVITE for an outgoing leg.
+    Invite(LegId),
+    /// Tell the caller that it rings.
+    Alert(LegId),
+    /// Make the caller's leg ready and propose its answer.
+    Prepare(LegId),
+    /// The caller's answer is committed: send 200.
+    Answer(LegId),
+    /// The far end's answer is committed: send ACK.
+    Confirm(LegId),
+    /// End a leg: reject, CANCEL or BYE, whichever its phase asks for.
+    End(LegId, Cause),
+    /// Change what a leg hears.
+    Hear(LegId, Audio),
+    /// Forget a leg that is over and of no interest any more.
+    Drop(LegId),
+}
+
+/// What has to be done for `row`; `None` when the call is over, so that whatever is
+/// left of it here has to go.
+pub fn outstanding(row: Option<&CallRow>, observed: &CallObserved) -> Vec<Effect> {
+    let mut effects = Vec::new();
+    let Some(row) = row else {
+        for (id, leg) in &observed.legs {
+            match leg.phase {
+                Phase::Gone => effects.push(Effect::Drop(*id)),
+                Phase::Ending => {}
+                _ => effects.push(Effect::End(*id, Cause::NORMAL)),
+            }
+        }
+        return effects;
+    };
+    let rings = observed.early.is_some()
+        || row.legs.iter().any(|leg| {
+            leg.role != LegRole::Caller
+                && observed
+                    .legs
+                    .get(&leg.id)
+                    .is_some_and(|seen| seen.phase == Phase::Alerting)
+        });
+    for leg in &row.legs {
+        let seen = observed.legs.get(&leg.id).cloned().unwrap_or_default();
+        if let Some(effect) = leg_step(row, leg, &seen, rings) {
+            effects.push(effect);
+        }
+        let audio = desired_audio(row, leg, observed);
+        if seen.phase < Phase::Ending && audio != seen.audio && hears(&seen, audio) {
+            effects.push(Effect::Hear(leg.id, audio));
+        }
+    }
+    effects
+}
+
+fn leg_step(row: &CallRow, leg: &LegRow, seen: &LegObserved, rings: bool) -> Option<Effect> {
+    let incoming = leg.role == LegRole::Caller;
+    match (leg.want, seen.phase) {
+        (_, Phase::Gone | Phase::Ending) => None,
+        // Never sent, and no longer wanted: nothing to end on the wire.
+        (Want::End(cause), _) if leg.is_live() => Some(Effect::End(leg.id, cause)),
+        (Want::Alert | Want::Answer, Phase::Fresh) if !incoming && leg.seen == Seen::Fresh => {
+            Some(Effect::Invite(leg.id))
+        }
+        (Want::Alert, Phase::Fresh)
+            if incoming && rings && matches!(row.stage, Stage::Ringing { .. }) =>
+        {
+            Some(Effect::Alert(leg.id))
+        }
+        (Want::Answer, Phase::Fresh | Phase::Alerting) if incoming && leg.seen == Seen::Fresh => {
+            Some(Effect::Prepare(leg.id))
+        }
+        (Want::Answer, Phase::Proposed) if leg.seen == Seen::Answered => Some(if incoming {
+            Effect::Answer(leg.id)
+        } else {
+            Effect::Confirm(leg.id)
+        }),
+        _ => None,
+    }
+}
+
+/// What a leg should hear.
+fn desired_audio(row: &CallRow, leg: &LegRow, observed: &CallObserved) -> Audio {
+    let caller = row.caller().map(|leg| leg.id);
+    let incoming = Some(leg.id) == caller;
+    match &row.stage {
+        Stage::Waiting if incoming => match (row.greeting, &row.visit) {
+            (Some(greeting), _) if !observed.greeted => Audio::Prompt(greeting),
+            (_, Some(visit)) => visit.music.map_or(Audio::Silence, Audio::Music),
+            (_, None) => Audio::Silence,
+        },
+        Stage::Bridged { far } if incoming => Audio::Bridge(*far),
+        Stage::Bridged { far } if *far == leg.id => caller.map_or(Audio::Silence, Audio::Bridge),
+        Stage::Ringing { .. } if incoming => observed.early.map_or(Audio::Silence, Audio::Bridge),
+        Stage::Ringing { .. } if observed.early == Some(leg.id) => {
+            caller.map_or(Audio::Silence, Audio::Bridge)
+        }
+        Stage::Confirming(confirmation) if incoming => Audio::Tone(*confirmation),
+        _ => Audio::Silence,
+    }
+}
+
+/// True when a leg that has come this far can be made to hear this.
+fn hears(seen: &LegObserved, audio: Audio) -> bool {
+    match audio {
+        // Prompts and tones start when the far end can hear their first word.
+        Audio::Prompt(_) | Audio::Music(_) | Audio::Tone(_) => seen.phase == Phase::Up,
+        Audio::Silence | Audio::Bridge(_) => seen.phase >= Phase::Alerting,
+    }
+}

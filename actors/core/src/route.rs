@@ -1,0 +1,128 @@
+//! What a dialled number means for a caller: a pure look-up in the site.
+//!
+//! Exact extensions win over numbers, numbers over routes, the longest prefix among
+//! routes. Callers who have not proved who they are reach public numbers only.
+
+use crate::call::{Caller, Cause};
+use crate::ids::{BlobId, Extension, QueueName, TrunkName};
+use crate::site::{NumberSpec, Site, Target};
+
+/// A code dialled by an agent's phone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeatureCode {
+    /// `*11`
+    SignIn,
+    /// `*12`
+    SignOut,
+    /// `*13`
+    Pause,
+    /// `*14`
+    Ready,
+}
+
+impl FeatureCode {
+    /// The code with these digits.
+    pub fn from_digits(digits: &str) -> Option<Self> {
+        match digits {
+            "*11" => Some(Self::SignIn),
+            "*12" => Some(Self::SignOut),
+            "*13" => Some(Self::Pause),
+            "*14" => Some(Self::Ready),
+            _ => None,
+        }
+    }
+}
+
+/// Where a call goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// To the phones of an extension.
+    Extension(Extension),
+    /// Into a queue.
+    Queue {
+        /// The queue.
+        queue: QueueName,
+        /// Prompt played once.
+        greeting: Option<BlobId>,
+        /// Music while waiting.
+        music: Option<BlobId>,
+    },
+    /// Out over a trunk.
+    Trunk {
+        /// The trunk.
+        trunk: TrunkName,
+        /// Request URI.
+        uri: String,
+        /// Number dialled beyond it.
+        number: String,
+    },
+    /// A feature code of the phone at this extension.
+    Code(FeatureCode, Extension),
+    /// Nowhere.
+    Refused(Cause),
+}
+
+/// Decides where `to` leads for `from`.
+pub fn route(site: &Site, from: &Caller, to: &str) -> Destination {
+    if let (Some(code), Some(extension)) = (FeatureCode::from_digits(to), &from.extension) {
+        return Destination::Code(code, extension.clone());
+    }
+    let trusted = from.extension.is_some() || from.trunk.is_some();
+    let extension = Extension::from(to);
+    if site.extensions.contains_key(&extension) {
+        return if trusted {
+            Destination::Extension(extension)
+        } else {
+            Destination::Refused(Cause::FORBIDDEN)
+        };
+    }
+    if let Some(number) = site.numbers.get(to) {
+        return to_number(site, number, trusted);
+    }
+    if from.extension.is_some() {
+        return to_trunk(site, to);
+    }
+    Destination::Refused(if trusted {
+        Cause::UNKNOWN_NUMBER
+    } else {
+        Cause::FORBIDDEN
+    })
+}
+
+fn to_number(site: &Site, number: &NumberSpec, trusted: bool) -> Destination {
+    if !number.public && !trusted {
+        return Destination::Refused(Cause::FORBIDDEN);
+    }
+    match &number.target {
+        Target::Extension(extension) => Destination::Extension(extension.clone()),
+        Target::Queue(queue) => Destination::Queue {
+            queue: queue.clone(),
+            greeting: number.greeting,
+            music: site.queues.get(queue).and_then(|spec| spec.music),
+        },
+    }
+}
+
+fn to_trunk(site: &Site, to: &str) -> Destination {
+    let found = site
+        .routes
+        .iter()
+        .find(|route| to.starts_with(&route.prefix));
+    let Some(rule) = found else {
+        return Destination::Refused(Cause::UNKNOWN_NUMBER);
+    };
+    let number: String = to.chars().skip(rule.strip).collect();
+    let host = site
+        .trunks
+        .get(&rule.trunk)
+        .and_then(|trunk| trunk.destinations.first())
+        .map(|destination| destination.trim_start_matches("sip:").to_owned());
+    match host {
+        Some(host) if !number.is_empty() => Destination::Trunk {
+            trunk: rule.trunk.clone(),
+            uri: format!("sip:{number}@{host}"),
+            number,
+        },
+        _ => Destination::Refused(Cause::UNKNOWN_NUMBER),
+    }
+}

@@ -1,0 +1,824 @@
+//! Calls: arrival, what was seen of their legs, and their end.
+
+use super::command::{CallArrived, Observation, Refusal, Reply};
+use super::event::Value;
+use super::{Deadline, Of, State, Wake};
+use crate::call::{
+    CallRow, Cause, Codec, Disposition, LegRole, LegRow, LegTarget, Seen, Stage, Visit, Want,
+};
+use crate::cdr::CdrRow;
+use crate::floor::agent::Activity;
+use crate::ids::{AgentId, CallId, CdrId, Extension, LegId, QueueName};
+use crate::limits;
+use crate::route::{Destination, route};
+use crate::time::TimeMs;
+
+/// What an answer brought.
+struct Answered {
+    sip_call_id: String,
+    remote: Option<String>,
+    codec: Codec,
+    checkpoint: Vec<u8>,
+}
+
+impl State {
+    /// Admits a new call and decides what becomes of it.
+    pub(super) fn call_arrived(&mut self, arrived: CallArrived) -> Reply {
+        let current = self.addresses.get(&arrived.address);
+        let entitled = current
+            .is_some_and(|row| row.holder == Some(arrived.node) && row.epoch == arrived.epoch);
+        if !entitled {
+            return Reply::Refused(Refusal::Stale);
+        }
+        let Some(site) = self.site(&arrived.tenant).cloned() else {
+            return Reply::Refused(Refusal::NotFound(format!("tenant {}", arrived.tenant)));
+        };
+        let destination = route(&site, &arrived.from, &arrived.to);
+        let call = self.new_call(arrived);
+        let (id, leg) = (
+            call.id,
+            call.legs.first().map(|leg| leg.id).unwrap_or_default(),
+        );
+        let fields = [
+            ("from", Value::from(call.from.number.as_str())),
+            ("to", Value::from(call.to.as_str())),
+        ];
+        self.event("call.arrived", id, fields);
+        let tenant = call.tenant.clone();
+        let caller = call.from.extension.clone();
+        self.calls.insert(id, call);
+        if let Some(extension) = caller {
+            self.occupy(&(tenant.clone(), extension), id);
+        }
+        let refused = match destination {
+            Destination::Refused(cause) => Some((Disposition::Rejected, cause)),
+            Destination::Extension(number) => {
+                let key = (tenant, number);
+                let targets = self.extension_targets(&key);
+                self.ring(id, &LegRole::Extension(key.1), targets)
+            }
+            Destination::Trunk { trunk, uri, number } => {
+                let target = LegTarget { uri, flow: None };
+                self.ring(id, &LegRole::Trunk(trunk, number), vec![target])
+            }
+            Destination::Queue {
+                queue,
+                greeting,
+                music,
+            } => {
+                self.enter_queue(id, queue, greeting, music);
+                None
+            }
+            Destination::Code(code, extension) => {
+                self.feature_code(id, code, &(tenant, extension));
+                None
+            }
+        };
+        match refused {
+            Some(ending) => {
+                self.close_call(id, ending);
+                Reply::CallRefused(ending.1)
+            }
+            None => Reply::Call { call: id, leg },
+        }
+    }
+
+    fn new_call(&mut self, arrived: CallArrived) -> CallRow {
+        let now = self.meta.now;
+        let id = CallId(self.mint());
+        let leg = LegRow {
+            id: LegId(self.mint()),
+            role: LegRole::Caller,
+            target: None,
+            want: Want::Alert,
+            seen: Seen::Fresh,
+            sip_call_id: arrived.sip_call_id,
+            remote: arrived.remote,
+            codec: None,
+            held: false,
+            started_at: now,
+            answered_at: None,
+            ended_at: None,
+            cause: None,
+            checkpoint: None,
+        };
+        self.batch.calls.insert(id);
+        CallRow {
+            id,
+            tenant: arrived.tenant,
+            address: arrived.address,
+            epoch: arrived.epoch,
+            owner: arrived.node,
+            from: arrived.from,
+            to: arrived.to,
+            started_at: now,
+            stage: Stage::Ringing {
+                until: now.plus(limits::EXTENSION_RING_MS),
+            },
+            legs: vec![leg],
+            visit: None,
+            greeting: None,
+            answered_at: None,
+            talk_ended_at: None,
+            agent: None,
+            ending: None,
+            seq: 1,
+        }
+    }
+
+    /// Rings all targets at once; says how the call ends when there is none.
+    fn ring(
+        &mut self,
+        id: CallId,
+        role: &LegRole,
+        targets: Vec<LegTarget>,
+    ) -> Option<(Disposition, Cause)> {
+        if targets.is_empty() {
+            return Some((Disposition::Failed, Cause::NOT_REGISTERED));
+        }
+        for target in targets {
+            self.add_leg(id, role.clone(), target);
+        }
+        self.at(
+            self.meta.now.plus(limits::EXTENSION_RING_MS),
+            Deadline::Call(id),
+        );
+        self.touch_call(id);
+        None
+    }
+
+    fn enter_queue(
+        &mut self,
+        id: CallId,
+        queue: QueueName,
+        greeting: Option<crate::ids::BlobId>,
+        music: Option<crate::ids::BlobId>,
+    ) {
+        let now = self.meta.now;
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        call.stage = Stage::Waiting;
+        call.greeting = greeting;
+        call.visit = Some(Visit {
+            queue: queue.clone(),
+            order: id.0,
+            entered_at: now,
+            offer: None,
+            passed_over: Vec::new(),
+            music,
+        });
+        if let Some(leg) = call.legs.first_mut() {
+            leg.want = Want::Answer;
+        }
+        let key = (call.tenant.clone(), queue);
+        self.waiting
+            .entry(key.clone())
+            .or_default()
+            .insert(id.0, id);
+        if let Some(figure) = self.figures.get_mut(&key) {
+            figure.entered += 1;
+        }
+        self.batch.figures.insert(key.clone());
+        self.batch.assign = true;
+        self.touch_call(id);
+        self.event("call.queued", id, [("queue", Value::from(key.1.as_str()))]);
+    }
+
+    fn feature_code(&mut self, id: CallId, code: crate::route::FeatureCode, seat: &Of<Extension>) {
+        use crate::route::FeatureCode;
+        let result = match self.agent_at(seat) {
+            None => Err(Refusal::NotFound(String::from("agent"))),
+            Some(agent) => match code {
+                FeatureCode::SignIn => self.sign_in(&agent, Some(seat.1.clone())),
+                FeatureCode::SignOut => self.sign_out(&agent),
+                FeatureCode::Pause => self.pause(&agent, String::from("phone")),
+                FeatureCode::Ready => self.ready(&agent),
+            },
+        };
+        let confirmation = match result {
+            Ok(()) => crate::call::Confirmation::Done,
+            Err(_) => crate::call::Confirmation::Refused,
+        };
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.stage = Stage::Confirming(confirmation);
+            if let Some(leg) = call.legs.first_mut() {
+                leg.want = Want::Answer;
+            }
+        }
+        self.touch_call(id);
+    }
+
+    /// Adds an outgoing leg to be rung.
+    pub(super) fn add_leg(&mut self, id: CallId, role: LegRole, target: LegTarget) {
+        let leg = LegRow {
+            id: LegId(self.mint()),
+            role,
+            remote: Some(target.uri.clone()),
+            target: Some(target),
+            want: Want::Alert,
+            seen: Seen::Fresh,
+            sip_call_id: String::new(),
+            codec: None,
+            held: false,
+            started_at: self.meta.now,
+            answered_at: None,
+            ended_at: None,
+            cause: None,
+            checkpoint: None,
+        };
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let seat = Self::seat_of(call, &leg.role);
+        call.legs.push(leg);
+        let full = call.legs.len() > limits::LEGS_PER_CALL;
+        if let Some(seat) = seat {
+            self.occupy(&seat, id);
+        }
+        if full {
+            self.clear_call(id, (Disposition::Failed, Cause::CONGESTION));
+        }
+    }
+
+    /// Merges what the owner saw.
+    pub(super) fn call_observed(&mut self, id: CallId, observations: Vec<Observation>) -> Reply {
+        if !self.calls.contains_key(&id) {
+            return Reply::Refused(Refusal::NotFound(id.to_string()));
+        }
+        for observation in observations {
+            match observation {
+                Observation::LegAnswered {
+                    leg,
+                    sip_call_id,
+                    remote,
+                    codec,
+                    checkpoint,
+                } => {
+                    let answered = Answered {
+                        sip_call_id,
+                        remote,
+                        codec,
+                        checkpoint,
+                    };
+                    self.leg_answered(id, leg, answered);
+                }
+                Observation::LegEnded {
+                    leg,
+                    sip_call_id,
+                    cause,
+                } => {
+                    self.leg_ended(id, leg, sip_call_id, cause);
+                }
+                Observation::LegHeld {
+                    leg,
+                    held,
+                    checkpoint,
+                } => {
+                    self.leg_held(id, leg, held, checkpoint);
+                }
+                Observation::Confirmed { leg } => self.confirmed(id, leg),
+            }
+        }
+        self.settle(id);
+        Reply::Done
+    }
+
+    fn leg_answered(&mut self, id: CallId, leg_id: LegId, answered: Answered) {
+        let now = self.meta.now;
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let Some(leg) = call.leg_mut(leg_id).filter(|leg| leg.seen == Seen::Fresh) else {
+            return;
+        };
+        leg.seen = Seen::Answered;
+        leg.answered_at = Some(now);
+        leg.sip_call_id = answered.sip_call_id;
+        leg.remote = answered.remote.or_else(|| leg.remote.take());
+        leg.codec = Some(answered.codec);
+        leg.checkpoint = Some(answered.checkpoint);
+        let (role, want) = (leg.role.clone(), leg.want);
+        self.touch_call(id);
+        if matches!(want, Want::End(_)) {
+            return;
+        }
+        match role {
+            LegRole::Caller => {}
+            LegRole::Extension(_) | LegRole::Trunk(..) => {
+                let rings = self
+                    .calls
+                    .get(&id)
+                    .is_some_and(|call| matches!(call.stage, Stage::Ringing { .. }));
+                if rings {
+                    self.bridge(id, leg_id);
+                } else {
+                    self.want_end(id, leg_id, Cause::ELSEWHERE);
+                }
+            }
+            LegRole::Agent(agent) => {
+                let awaited = self
+                    .calls
+                    .get(&id)
+                    .is_some_and(|call| Self::awaits_agent(call, &agent));
+                if awaited {
+                    self.agent_answered(id, leg_id, agent);
+                } else {
+                    self.want_end(id, leg_id, Cause::ELSEWHERE);
+                }
+            }
+        }
+    }
+
+    fn agent_answered(&mut self, id: CallId, leg: LegId, agent: AgentId) {
+        self.depart(id, Disposition::Answered);
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        call.agent = Some(agent.clone());
+        if let Some(visit) = &mut call.visit {
+            visit.offer = None;
+            visit.passed_over.clear();
+        }
+        let key = (call.tenant.clone(), agent);
+        if let Some(row) = self.agents.get_mut(&key) {
+            row.activity = Activity::Talking(id);
+            row.calls += 1;
+            row.missed = 0;
+        }
+        self.touch_agent(&key);
+        self.bridge(id, leg);
+    }
+
+    fn bridge(&mut self, id: CallId, far: LegId) {
+        let now = self.meta.now;
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        call.stage = Stage::Bridged { far };
+        call.answered_at = Some(now);
+        for leg in &mut call.legs {
+            if leg.role == LegRole::Caller || leg.id == far {
+                leg.want = Want::Answer;
+            } else if leg.seen != Seen::Ended {
+                leg.want = Want::End(Cause::ELSEWHERE);
+            }
+        }
+        let agent = call.agent.as_ref().map(ToString::to_string);
+        self.touch_call(id);
+        self.event(
+            "call.bridged",
+            id,
+            [("leg", far.to_string().into()), ("agent", agent.into())],
+        );
+    }
+
+    fn leg_ended(&mut self, id: CallId, leg_id: LegId, sip_call_id: String, cause: Cause) {
+        let now = self.meta.now;
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let Some(leg) = call.leg_mut(leg_id).filter(|leg| leg.seen != Seen::Ended) else {
+            return;
+        };
+        leg.seen = Seen::Ended;
+        leg.held = false;
+        leg.ended_at = Some(now);
+        leg.cause = Some(cause);
+        leg.checkpoint = None;
+        if leg.sip_call_id.is_empty() {
+            leg.sip_call_id = sip_call_id;
+        }
+        let (role, want) = (leg.role.clone(), leg.want);
+        let stage = call.stage.clone();
+        self.touch_call(id);
+        self.vacate_leg(id, &role);
+        if matches!(&stage, Stage::Bridged { far } if role == LegRole::Caller || *far == leg_id) {
+            self.clear_call(id, (Disposition::Answered, Cause::NORMAL));
+        }
+        match &role {
+            LegRole::Caller => match stage {
+                Stage::Waiting | Stage::Ringing { .. } => {
+                    let ending = if cause.status == 487 || cause.status == 200 {
+                        (Disposition::Abandoned, Cause::CANCELLED)
+                    } else {
+                        (Disposition::Abandoned, cause)
+                    };
+                    self.clear_call(id, ending);
+                }
+                Stage::Confirming(_) => {
+                    self.clear_call(id, (Disposition::Answered, Cause::NORMAL));
+                }
+                Stage::Bridged { .. } | Stage::Clearing => {}
+            },
+            LegRole::Extension(_) | LegRole::Trunk(..) => {
+                if matches!(stage, Stage::Ringing { .. }) {
+                    self.far_legs_failed(id);
+                }
+            }
+            LegRole::Agent(agent) => self.agent_leg_ended(id, agent, want, cause),
+        }
+    }
+
+    /// Ends the call when no phone of the dialled party is left ringing; the caller is
+    /// told the best of their answers (RFC 3261 §16.7 step 6).
+    fn far_legs_failed(&mut self, id: CallId) {
+        let Some(call) = self.calls.get(&id) else {
+            return;
+        };
+        let mut far = call.legs.iter().skip(1);
+        if far.any(LegRow::is_live) {
+            return;
+        }
+        let causes = call.legs.iter().skip(1).filter_map(|leg| leg.cause);
+        let rank = |cause: &Cause| match cause.status {
+            486 => 1,
+            480 | 603 => 2,
+            600..=699 => 0,
+            400..=407 | 409..=499 => 3,
+            408 => 4,
+            _ => 5,
+        };
+        let best = causes.min_by_key(rank).unwrap_or(Cause::NO_ANSWER);
+        let ending = match best.status {
+            486 | 600 => (
+                Disposition::Busy,
+                Cause {
+                    status: best.status,
+                    q850: 17,
+                },
+            ),
+            408 => (Disposition::NoAnswer, Cause::NO_ANSWER),
+            480 => (Disposition::NoAnswer, best),
+            // What a phone means by 401, 404 or 405 is between it and us; the caller
+            // asked for an extension that exists.
+            401 | 404 | 405 | 407 | 481 => (Disposition::Failed, Cause::NOT_REGISTERED),
+            500..=599 => (
+                Disposition::Failed,
+                Cause {
+                    status: 480,
+                    q850: best.q850,
+                },
+            ),
+            _ => (Disposition::Rejected, best),
+        };
+        self.clear_call(id, ending);
+    }
+
+    fn agent_leg_ended(&mut self, id: CallId, agent: &AgentId, want: Want, cause: Cause) {
+        let Some(call) = self.calls.get(&id) else {
+            return;
+        };
+        if Self::has_live_agent_leg(call, agent) {
+            return;
+        }
+        let call = call.clone();
+        let key = (call.tenant.clone(), agent.clone());
+        let was_offered = Self::awaits_agent(&call, agent);
+        self.release_agent(&key, &call);
+        if was_offered && !matches!(want, Want::End(_)) {
+            self.end_offer(id);
+            if matches!(cause.status, 404 | 408 | 410 | 500..=599) {
+                self.rest_phone(&key);
+            } else {
+                self.miss(&call, &key);
+            }
+        }
+    }
+
+    /// Takes the offer back; the caller keeps his place.
+    fn end_offer(&mut self, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let Some(offer) = call.visit.as_mut().and_then(|visit| visit.offer.take()) else {
+            return;
+        };
+        let role = LegRole::Agent(offer.agent.clone());
+        for leg in call
+            .legs
+            .iter_mut()
+            .filter(|leg| leg.role == role && leg.is_live())
+        {
+            leg.want = Want::End(Cause::NO_ANSWER);
+        }
+        self.touch_call(id);
+        self.batch.assign = true;
+    }
+
+    /// Counts a missed offer and passes the agent over for this caller for a while.
+    fn miss(&mut self, call: &CallRow, key: &Of<AgentId>) {
+        let until = self.meta.now.plus(limits::MISSED_SKIP_MS);
+        let now = self.meta.now;
+        if let Some(visit) = self
+            .calls
+            .get_mut(&call.id)
+            .and_then(|call| call.visit.as_mut())
+        {
+            visit
+                .passed_over
+                .retain(|(agent, end)| *agent != key.1 && *end > now);
+            visit.passed_over.push((key.1.clone(), until));
+        }
+        self.at(until, Deadline::Call(call.id));
+        let max = call
+            .visit
+            .as_ref()
+            .and_then(|visit| self.site(&key.0)?.queues.get(&visit.queue))
+            .map_or(0, |queue| queue.missed_max);
+        self.event(
+            "call.missed",
+            call.id,
+            [("agent", Value::from(key.1.as_str()))],
+        );
+        self.count_missed(key, max);
+    }
+
+    fn leg_held(&mut self, id: CallId, leg_id: LegId, held: bool, checkpoint: Vec<u8>) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let Some(leg) = call.leg_mut(leg_id).filter(|leg| leg.is_live()) else {
+            return;
+        };
+        let changed = leg.held != held;
+        leg.held = held;
+        leg.checkpoint = Some(checkpoint);
+        let agent = call.agent.clone().map(|agent| (call.tenant.clone(), agent));
+        self.touch_call(id);
+        if let Some(key) = agent {
+            self.touch_agent(&key);
+        }
+        if changed {
+            let kind = if held { "call.held" } else { "call.resumed" };
+            self.event(kind, id, [("leg", leg_id.to_string().into())]);
+        }
+    }
+
+    fn confirmed(&mut self, id: CallId, leg: LegId) {
+        let confirming = self.calls.get(&id).is_some_and(|call| {
+            matches!(call.stage, Stage::Confirming(_)) && call.leg(leg).is_some()
+        });
+        if confirming {
+            self.clear_call(id, (Disposition::Answered, Cause::NORMAL));
+        }
+    }
+
+    /// An offer, a pass-over or the ringing of an extension may be over.
+    pub(super) fn call_due(&mut self, id: CallId) {
+        let now = self.meta.now;
+        let Some(call) = self.calls.get(&id) else {
+            return;
+        };
+        match (&call.stage, &call.visit) {
+            (Stage::Ringing { until }, _) if *until <= now => {
+                self.clear_call(id, (Disposition::NoAnswer, Cause::NO_ANSWER));
+            }
+            (Stage::Waiting, Some(visit)) => {
+                self.batch.assign = true;
+                let due = visit.offer.as_ref().filter(|offer| offer.until <= now);
+                if let Some(agent) = due.map(|offer| offer.agent.clone()) {
+                    let (call, key) = (call.clone(), (call.tenant.clone(), agent));
+                    self.end_offer(id);
+                    self.miss(&call, &key);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends a call: every live leg is to end, the queue is left, the outcome is fixed.
+    pub(super) fn clear_call(&mut self, id: CallId, ending: (Disposition, Cause)) {
+        let now = self.meta.now;
+        let Some(call) = self.calls.get(&id) else {
+            return;
+        };
+        if call.stage == Stage::Clearing {
+            return;
+        }
+        // A caller cleared out of a queue by whatever rule has left it unanswered.
+        let ending = match ending.0 {
+            Disposition::Rejected | Disposition::Failed | Disposition::NoAnswer
+                if call.is_waiting() =>
+            {
+                (Disposition::Abandoned, ending.1)
+            }
+            _ => ending,
+        };
+        self.depart(id, ending.0);
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let talked = matches!(call.stage, Stage::Bridged { .. });
+        call.stage = Stage::Clearing;
+        call.ending.get_or_insert(ending);
+        if talked {
+            call.talk_ended_at = Some(now);
+        }
+        if let Some(visit) = &mut call.visit {
+            visit.offer = None;
+        }
+        for leg in call.legs.iter_mut().filter(|leg| leg.is_live()) {
+            let cause = if leg.role == LegRole::Caller {
+                ending.1
+            } else {
+                Cause::NORMAL
+            };
+            leg.want = Want::End(cause);
+        }
+        self.at(now.plus(limits::CLEARING_MS), Deadline::Clearing(id));
+        self.touch_call(id);
+    }
+
+    /// The owner had time enough to clear the legs; the call ends without them.
+    pub(super) fn clearing_due(&mut self, id: CallId) {
+        let ending = self
+            .calls
+            .get(&id)
+            .filter(|call| call.stage == Stage::Clearing);
+        if let Some(ending) = ending.map(|call| call.ending) {
+            self.close_call(id, ending.unwrap_or((Disposition::Failed, Cause::FAILURE)));
+        }
+    }
+
+    /// Closes the call when its last leg has ended.
+    fn settle(&mut self, id: CallId) {
+        let Some(call) = self.calls.get(&id) else {
+            return;
+        };
+        if call.legs.iter().all(|leg| !leg.is_live()) {
+            let ending = call.ending.unwrap_or((Disposition::Failed, Cause::FAILURE));
+            self.close_call(id, ending);
+        }
+    }
+
+    /// Ends a call at once: queue left, agent freed, record written, row gone.
+    pub(super) fn close_call(&mut self, id: CallId, ending: (Disposition, Cause)) {
+        let now = self.meta.now;
+        self.depart(id, ending.0);
+        let Some(mut call) = self.calls.get(&id).cloned() else {
+            return;
+        };
+        if call.answered_at.is_some() {
+            call.talk_ended_at.get_or_insert(now);
+        }
+        // A record already decided stays: a node that dies while legs are being cleared
+        // changes nothing about how the call ended.
+        let ending = call.ending.unwrap_or(ending);
+        for leg in &mut call.legs {
+            if leg.seen != Seen::Ended {
+                leg.seen = Seen::Ended;
+                leg.cause.get_or_insert(ending.1);
+                leg.ended_at = Some(now);
+            }
+        }
+        self.calls.insert(id, call.clone());
+        for leg in &call.legs {
+            self.vacate_leg(id, &leg.role);
+            if let LegRole::Agent(agent) = &leg.role {
+                self.release_agent(&(call.tenant.clone(), agent.clone()), &call);
+            }
+        }
+        self.calls.remove(&id);
+        self.touch_call(id);
+        let cdr = CdrRow::of(CdrId(self.mint()), &call, now, ending);
+        if let Some(queue) = &cdr.queue {
+            let key = (call.tenant.clone(), queue.clone());
+            if let Some(figure) = self.figures.get_mut(&key) {
+                figure.talk_ms += cdr.talk_ms;
+            }
+            self.batch.figures.insert(key);
+        }
+        let fields = [
+            ("disposition", Value::from(cdr.disposition.as_str())),
+            ("cdr", cdr.id.to_string().into()),
+            ("talk_ms", cdr.talk_ms.into()),
+        ];
+        self.event("call.ended", id, fields);
+        self.batch.cdrs.push(cdr);
+    }
+
+    /// Takes a waiting call out of its queue and counts how it left.
+    fn depart(&mut self, id: CallId, how: Disposition) {
+        let now = self.meta.now;
+        let Some(call) = self.calls.get(&id).filter(|call| call.is_waiting()) else {
+            return;
+        };
+        let Some(visit) = &call.visit else { return };
+        let key = (call.tenant.clone(), visit.queue.clone());
+        let Some(places) = self.waiting.get_mut(&key) else {
+            return;
+        };
+        if places.remove(&visit.order).is_none() {
+            return;
+        }
+        if places.is_empty() {
+            self.waiting.remove(&key);
+        }
+        let waited = now.since(visit.entered_at);
+        if let Some(figure) = self.figures.get_mut(&key) {
+            match how {
+                Disposition::Answered => {
+                    figure.answered += 1;
+                    figure.answered_wait_ms += waited;
+                }
+                Disposition::Overflowed => figure.overflowed += 1,
+                Disposition::CallbackTaken => figure.callback_taken += 1,
+                Disposition::NodeLost => figure.node_lost += 1,
+                Disposition::Abandoned
+                | Disposition::Busy
+                | Disposition::NoAnswer
+                | Disposition::Rejected
+                | Disposition::Failed => figure.abandoned += 1,
+            }
+        }
+        self.batch.figures.insert(key);
+    }
+
+    fn want_end(&mut self, id: CallId, leg: LegId, cause: Cause) {
+        if let Some(leg) = self.calls.get_mut(&id).and_then(|call| call.leg_mut(leg)) {
+            leg.want = Want::End(cause);
+        }
+        self.touch_call(id);
+    }
+
+    /// Notes that a call's row changed or went.
+    pub(super) fn touch_call(&mut self, id: CallId) {
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.seq += 1;
+        }
+        self.batch.calls.insert(id);
+        if !self.batch.wakes.contains(&Wake::Call(id)) {
+            self.batch.wakes.push(Wake::Call(id));
+        }
+    }
+
+    fn seat_of(call: &CallRow, role: &LegRole) -> Option<Of<Extension>> {
+        let extension = match role {
+            LegRole::Caller => call.from.extension.clone()?,
+            LegRole::Extension(extension) => extension.clone(),
+            LegRole::Agent(_) | LegRole::Trunk(..) => return None,
+        };
+        Some((call.tenant.clone(), extension))
+    }
+
+    fn occupy(&mut self, seat: &Of<Extension>, call: CallId) {
+        let calls = self.occupied.entry(seat.clone()).or_default();
+        let was_free = calls.is_empty();
+        calls.insert(call);
+        if was_free {
+            self.touch_seat(seat);
+        }
+    }
+
+    /// Frees the phone of an ended leg unless another leg of the call is still there.
+    fn vacate_leg(&mut self, id: CallId, role: &LegRole) {
+        let Some(call) = self.calls.get(&id) else {
+            return;
+        };
+        let Some(seat) = Self::seat_of(call, role) else {
+            return;
+        };
+        let still = call
+            .legs
+            .iter()
+            .any(|leg| leg.is_live() && Self::seat_of(call, &leg.role).as_ref() == Some(&seat));
+        if still {
+            return;
+        }
+        let Some(calls) = self.occupied.get_mut(&seat) else {
+            return;
+        };
+        calls.remove(&id);
+        if calls.is_empty() {
+            self.occupied.remove(&seat);
+            if let Some(agents) = self.seats.get(&seat).cloned() {
+                let now: TimeMs = self.meta.now;
+                for agent in agents {
+                    if let Some(row) = self.agents.get_mut(&(seat.0.clone(), agent)) {
+                        row.idle_since = row.idle_since.max(now);
+                    }
+                }
+            }
+            self.touch_seat(&seat);
+        }
+    }
+
+    /// Rebuilds what is derived from a call's row.
+    pub(super) fn index_call(&mut self, id: CallId) {
+        let Some(call) = self.calls.get(&id) else {
+            return;
+        };
+        let live = call.legs.iter().filter(|leg| leg.is_live());
+        let seats: Vec<_> = live
+            .filter_map(|leg| Self::seat_of(call, &leg.role))
+            .collect();
+        if let Some(visit) = call.visit.as_ref().filter(|_| call.is_waiting()) {
+            let key = (call.tenant.clone(), visit.queue.clone());
+            self.waiting.entry(key).or_default().insert(visit.order, id);
+        }
+        for seat in seats {
+            self.occupied.entry(seat).or_default().insert(id);
+        }
+    }
+}

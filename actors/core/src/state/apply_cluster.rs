@@ -1,0 +1,302 @@
+//! Nodes, service addresses and sites.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::command::{Refusal, Reply, SiteApply};
+use super::event::Value;
+use super::{Deadline, SiteRow, State, Wake};
+use crate::call::{Cause, Disposition};
+use crate::floor::address::{AddressRow, NodeRow, imbalance, next_holder};
+use crate::floor::agent::{Activity, AgentRow};
+use crate::floor::queue::FigureRow;
+use crate::ids::{AgentId, CallId, NodeId, TenantId};
+use crate::limits;
+use crate::site::{AgentSpec, Site};
+
+impl State {
+    /// A life of a node begins; what an older life owned is over.
+    pub(super) fn node_up(
+        &mut self,
+        id: NodeId,
+        incarnation: u64,
+        address: IpAddr,
+        version: String,
+    ) -> Reply {
+        match self.nodes.get(&id) {
+            Some(known) if known.incarnation > incarnation => {
+                return Reply::Refused(Refusal::Stale);
+            }
+            Some(known) if known.incarnation == incarnation && known.up => return Reply::Done,
+            Some(known) if known.incarnation == incarnation => {
+                // Declared down while it lived on: it may come back in the same life.
+            }
+            Some(_) => self.lose_calls(id),
+            None => {}
+        }
+        if self.nodes.is_empty() {
+            self.at(
+                self.meta.now.plus(limits::EVENTS_PRUNE_EVERY_MS),
+                Deadline::Events,
+            );
+        }
+        let draining = self.nodes.get(&id).is_some_and(|known| known.draining);
+        let since = self.meta.now;
+        let row = NodeRow {
+            id,
+            incarnation,
+            address,
+            version,
+            up: true,
+            draining,
+            since,
+        };
+        self.nodes.insert(id, row);
+        self.batch.nodes.insert(id);
+        self.event("node.up", id, [("address", address.to_string().into())]);
+        self.place_addresses();
+        self.batch.wakes.push(Wake::Cluster);
+        Reply::Done
+    }
+
+    /// A life of a node is over: its calls end, its addresses move.
+    pub(super) fn node_down(&mut self, id: NodeId, incarnation: u64) -> Reply {
+        let now = self.meta.now;
+        let Some(node) = self.nodes.get_mut(&id) else {
+            return Reply::Refused(Refusal::NotFound(id.to_string()));
+        };
+        if node.incarnation != incarnation {
+            return Reply::Refused(Refusal::Stale);
+        }
+        if !node.up {
+            return Reply::Done;
+        }
+        node.up = false;
+        node.since = now;
+        self.batch.nodes.insert(id);
+        self.event("node.down", id, []);
+        self.lose_calls(id);
+        for address in self.addresses.values_mut() {
+            if address.holder == Some(id) {
+                address.holder = None;
+                self.batch.addresses.insert(address.address);
+            }
+        }
+        self.place_addresses();
+        self.batch.wakes.push(Wake::Cluster);
+        Reply::Done
+    }
+
+    /// Starts or stops draining a node.
+    pub(super) fn drain(&mut self, id: NodeId, on: bool) -> Result<(), Refusal> {
+        let node = self.nodes.get_mut(&id);
+        let node = node.ok_or_else(|| Refusal::NotFound(id.to_string()))?;
+        node.draining = on;
+        self.batch.nodes.insert(id);
+        self.event("node.draining", id, [("draining", u64::from(on).into())]);
+        self.batch.wakes.push(Wake::Cluster);
+        Ok(())
+    }
+
+    /// Forgets a node that is down.
+    pub(super) fn forget(&mut self, id: NodeId) -> Result<(), Refusal> {
+        match self.nodes.get(&id) {
+            None => return Err(Refusal::NotFound(id.to_string())),
+            Some(node) if node.up => {
+                return Err(Refusal::Conflict(format!("{id} is up")));
+            }
+            Some(_) => {}
+        }
+        self.nodes.remove(&id);
+        self.batch.nodes.insert(id);
+        self.event("node.removed", id, []);
+        self.batch.wakes.push(Wake::Cluster);
+        Ok(())
+    }
+
+    fn lose_calls(&mut self, owner: NodeId) {
+        let lost: Vec<CallId> = self.calls_of(owner).map(|call| call.id).collect();
+        for call in lost {
+            self.close_call(call, (Disposition::NodeLost, Cause::NODE_LOST));
+        }
+    }
+
+    /// Gives every address without a holder to a node that is up.
+    fn place_addresses(&mut self) {
+        let mut without: Vec<(u32, IpAddr)> = self
+            .addresses
+            .values()
+            .filter(|row| row.holder.is_none())
+            .map(|row| (row.place, row.address))
+            .collect();
+        without.sort_unstable();
+        for (place, address) in without {
+            let Some(holder) = next_holder(&self.nodes, &self.addresses, place) else {
+                return;
+            };
+            self.move_address(address, holder);
+        }
+    }
+
+    fn move_address(&mut self, address: IpAddr, holder: NodeId) {
+        let Some(row) = self.addresses.get_mut(&address) else {
+            return;
+        };
+        row.holder = Some(holder);
+        row.epoch += 1;
+        let epoch = u64::from(row.epoch);
+        self.batch.addresses.insert(address);
+        let fields = [("node", holder.to_string().into()), ("epoch", epoch.into())];
+        self.event("address.moved", address, fields);
+        self.batch.wakes.push(Wake::Cluster);
+    }
+
+    /// Moves one address without live calls from the node with most to the one with
+    /// fewest, so that a node that came back carries its share again.
+    pub(super) fn rebalance(&mut self) {
+        let Some((from, to)) = imbalance(&self.nodes, &self.addresses) else {
+            return;
+        };
+        let in_use: BTreeSet<IpAddr> = self.calls_of(from).map(|call| call.address).collect();
+        let idle = self
+            .addresses
+            .values()
+            .filter(|row| row.holder == Some(from) && !in_use.contains(&row.address))
+            .min_by_key(|row| {
+                // A node prefers the places it had at the start.
+                let count = u32::try_from(self.nodes.len()).unwrap_or(1).max(1);
+                let home = self
+                    .nodes
+                    .keys()
+                    .nth(usize::try_from(row.place % count).unwrap_or(0));
+                (home != Some(&to), row.place)
+            })
+            .map(|row| row.address);
+        if let Some(address) = idle {
+            self.move_address(address, to);
+        }
+    }
+
+    /// Puts a site in force. Live calls go on; counters stay.
+    pub(super) fn site_apply(&mut self, apply: SiteApply) -> Reply {
+        let tenant = apply.site.tenant.clone();
+        let current = self.sites.get(&tenant).map_or(0, |row| row.version);
+        if apply.base != current {
+            return Reply::Refused(Refusal::Stale);
+        }
+        let version = current + 1;
+        let site = Arc::clone(&apply.site);
+        let row = SiteRow {
+            version,
+            applied_at: self.meta.now,
+            site: apply.site,
+            text: apply.text,
+        };
+        self.sites.insert(tenant.clone(), Arc::new(row));
+        self.batch.sites.insert(tenant.clone());
+        for (extension, secret) in apply.secrets {
+            self.batch
+                .secrets
+                .push(((tenant.clone(), extension), secret));
+        }
+        self.site_addresses(&site);
+        self.site_agents(&tenant, &site);
+        self.site_registrations(&tenant, &site);
+        for queue in site.queues.keys() {
+            let key = (tenant.clone(), queue.clone());
+            if !self.figures.contains_key(&key) {
+                let row = FigureRow::new(tenant.clone(), queue.clone());
+                self.figures.insert(key.clone(), row);
+                self.batch.figures.insert(key);
+            }
+        }
+        self.event("site.applied", &tenant, [("version", Value::from(version))]);
+        self.batch.wakes.extend([Wake::Site(tenant), Wake::Cluster]);
+        self.batch.assign = true;
+        Reply::Site { version }
+    }
+
+    fn site_addresses(&mut self, site: &Site) {
+        let in_use: BTreeSet<IpAddr> = self.calls.values().map(|call| call.address).collect();
+        let gone: Vec<IpAddr> = self
+            .addresses
+            .keys()
+            .filter(|known| !site.service_addresses.contains(known) && !in_use.contains(known))
+            .copied()
+            .collect();
+        for address in gone {
+            self.addresses.remove(&address);
+            self.batch.addresses.insert(address);
+        }
+        for (place, address) in (0u32..).zip(&site.service_addresses) {
+            let row = self.addresses.entry(*address).or_insert(AddressRow {
+                address: *address,
+                holder: None,
+                epoch: 0,
+                place,
+            });
+            row.place = place;
+            self.batch.addresses.insert(*address);
+        }
+        self.place_addresses();
+    }
+
+    fn site_agents(&mut self, tenant: &TenantId, site: &Site) {
+        let known: Vec<AgentId> = self
+            .agents
+            .keys()
+            .filter(|(of, id)| of == tenant && !site.agents.contains_key(id))
+            .map(|(_, id)| id.clone())
+            .collect();
+        for id in known {
+            let key = (tenant.clone(), id);
+            // An agent in a call stays until it ends and leaves with the next change.
+            let idle = self.agents.get(&key).is_some_and(|agent| {
+                matches!(agent.activity, Activity::Idle | Activity::WrapUp(_))
+            });
+            if idle {
+                self.unseat(&key);
+                self.agents.remove(&key);
+                self.batch.agents.insert(key);
+            }
+        }
+        for (id, spec) in &site.agents {
+            self.site_agent(tenant, id, spec);
+        }
+    }
+
+    fn site_agent(&mut self, tenant: &TenantId, id: &AgentId, spec: &AgentSpec) {
+        let key = (tenant.clone(), id.clone());
+        let now = self.meta.now;
+        let is_new = !self.agents.contains_key(&key);
+        if !is_new && self.agents.get(&key).is_some_and(|agent| agent.signed_in) {
+            // Signed in: the seat chosen at sign-in stays until sign-out.
+            return;
+        }
+        self.unseat(&key);
+        let agent = self
+            .agents
+            .entry(key.clone())
+            .or_insert_with(|| AgentRow::new(tenant.clone(), id.clone(), now));
+        agent.extension.clone_from(&spec.extension);
+        if is_new {
+            agent.signed_in = spec.signed_in;
+        }
+        self.seat(&key);
+        self.batch.agents.insert(key);
+    }
+
+    fn site_registrations(&mut self, tenant: &TenantId, site: &Site) {
+        let gone: Vec<_> = self
+            .registrations
+            .keys()
+            .filter(|(of, extension)| of == tenant && !site.extensions.contains_key(extension))
+            .cloned()
+            .collect();
+        for key in gone {
+            self.registrations.remove(&key);
+            self.batch.registrations.insert(key);
+        }
+    }
+}

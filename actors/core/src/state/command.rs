@@ -1,0 +1,236 @@
+//! Commands and replies as they stand in the log. Variants are only ever appended.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::call::{Caller, Cause, Codec};
+use crate::floor::registration::{Binding, Register};
+use crate::ids::{AgentId, CallId, Extension, LegId, NodeId, TenantId};
+use crate::site::Site;
+use crate::time::TimeMs;
+
+/// What may be committed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    /// Expires what is due. Proposed by the leader when a deadline has passed.
+    Tick,
+    /// A life of a node begins.
+    NodeUp {
+        /// The node.
+        node: NodeId,
+        /// Its life.
+        incarnation: u64,
+        /// Its API and cluster address.
+        address: IpAddr,
+        /// Its program version.
+        version: String,
+    },
+    /// A life of a node is over.
+    NodeDown {
+        /// The node.
+        node: NodeId,
+        /// The life that ended; another life is not touched.
+        incarnation: u64,
+    },
+    /// A site is put in force.
+    SiteApply(SiteApply),
+    /// A phone registers, refreshes, asks or leaves. Observation.
+    Register(Register),
+    /// A new INVITE was admitted. Decision of the address holder.
+    CallArrived(CallArrived),
+    /// What the owner saw of a call's legs. Observation, merged by leg.
+    CallObserved {
+        /// The call.
+        call: CallId,
+        /// What was seen, in order.
+        observations: Vec<Observation>,
+    },
+    /// An operator's or agent's action.
+    Act {
+        /// Id chosen by the sender, repeated in the outcome event; empty = no event.
+        id: String,
+        /// Whose floor.
+        tenant: TenantId,
+        /// What to do.
+        action: Action,
+    },
+}
+
+/// A site put in force.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SiteApply {
+    /// The validated site.
+    pub site: Arc<Site>,
+    /// Its text, kept for `site show`, `history` and `rollback`.
+    pub text: String,
+    /// Version it was compared with; refused when another is in force by now.
+    pub base: u64,
+    /// Sealed secrets of extensions that are new or changed. Others stay.
+    pub secrets: Vec<(Extension, Vec<u8>)>,
+}
+
+/// A new call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallArrived {
+    /// Whose call.
+    pub tenant: TenantId,
+    /// Service address the INVITE came to.
+    pub address: IpAddr,
+    /// The node that admitted it; refused unless it holds `address`.
+    pub node: NodeId,
+    /// Epoch of the address as that node knows it.
+    pub epoch: u32,
+    /// Who calls.
+    pub from: Caller,
+    /// Dialled number.
+    pub to: String,
+    /// SIP Call-ID of the caller's leg.
+    pub sip_call_id: String,
+    /// Contact URI of the caller.
+    pub remote: Option<String>,
+}
+
+/// What was seen of a leg.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Observation {
+    /// The far end answered (out), or everything is ready for our 200 (in).
+    LegAnswered {
+        /// The leg.
+        leg: LegId,
+        /// SIP Call-ID.
+        sip_call_id: String,
+        /// Contact URI of the far end.
+        remote: Option<String>,
+        /// Agreed codec.
+        codec: Codec,
+        /// The exported dialog.
+        checkpoint: Vec<u8>,
+    },
+    /// The leg is over.
+    LegEnded {
+        /// The leg.
+        leg: LegId,
+        /// SIP Call-ID.
+        sip_call_id: String,
+        /// Why.
+        cause: Cause,
+    },
+    /// The far end put us on hold or took us back; the dialog changed.
+    LegHeld {
+        /// The leg.
+        leg: LegId,
+        /// Whether it is held now.
+        held: bool,
+        /// The exported dialog.
+        checkpoint: Vec<u8>,
+    },
+    /// The confirmation tone of a feature code has been played.
+    Confirmed {
+        /// The leg.
+        leg: LegId,
+    },
+}
+
+/// What an operator or agent may do. Decisions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Signs an agent in.
+    SignIn {
+        /// The agent.
+        agent: AgentId,
+        /// Works here instead of at the site's extension.
+        extension: Option<Extension>,
+    },
+    /// Signs an agent out; a live call goes on.
+    SignOut {
+        /// The agent.
+        agent: AgentId,
+    },
+    /// Pauses an agent.
+    Pause {
+        /// The agent.
+        agent: AgentId,
+        /// Why.
+        reason: String,
+    },
+    /// Ends pause, wrap-up and a phone's rest.
+    Ready {
+        /// The agent.
+        agent: AgentId,
+    },
+    /// Ends a call.
+    Hangup {
+        /// The call.
+        call: CallId,
+    },
+    /// Starts or stops draining a node.
+    Drain {
+        /// The node.
+        node: NodeId,
+        /// True to start.
+        on: bool,
+    },
+    /// Forgets a node that is down, after it has left the group.
+    Forget {
+        /// The node.
+        node: NodeId,
+    },
+}
+
+/// The machine's answer to a command.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// Done; nothing more to say.
+    Done,
+    /// The call exists; its row says what to do.
+    Call {
+        /// The call.
+        call: CallId,
+        /// The caller's leg.
+        leg: LegId,
+    },
+    /// The call was refused at once and is recorded.
+    CallRefused(Cause),
+    /// The bindings of the extension now, with their ends.
+    Registered {
+        /// Time of the commit, to tell remaining lifetimes.
+        now: TimeMs,
+        /// Live bindings.
+        bindings: Vec<Binding>,
+    },
+    /// The site version in force.
+    Site {
+        /// Rises by one with each change.
+        version: u64,
+    },
+    /// Refused; nothing changed.
+    Refused(Refusal),
+}
+
+/// Why a command was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Refusal {
+    /// The bytes are not a command this version knows.
+    #[error("the command cannot be read")]
+    Unreadable,
+    /// The sender's epoch or incarnation is over.
+    #[error("the sender's view is out of date")]
+    Stale,
+    /// The same request was answered too long ago to repeat the answer.
+    #[error("the request is too old")]
+    Forgotten,
+    /// No such thing.
+    #[error("no such {0}")]
+    NotFound(String),
+    /// A REGISTER older than one already carried out.
+    #[error("an older REGISTER came late")]
+    OutOfOrder,
+    /// More contacts than an extension may have.
+    #[error("too many contacts")]
+    TooManyContacts,
+    /// Makes no sense in the present state.
+    #[error("{0}")]
+    Conflict(String),
+}

@@ -1,0 +1,64 @@
+//! Deadlines of the floor. They live in an ordered table of the state; the leader
+//! proposes a tick when the first is due, and apply expires it. Firing late or twice
+//! is harmless: each checks the row it is about.
+
+use serde::{Deserialize, Serialize};
+
+use super::State;
+use crate::ids::{AgentId, CallId, Extension, TenantId};
+use crate::limits;
+use crate::time::TimeMs;
+
+/// What is due.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Deadline {
+    /// An offer is missed, a passed-over agent may be asked again, or the phones of an
+    /// extension have rung long enough.
+    Call(CallId),
+    /// Wrap-up or a phone's rest is over.
+    Agent(TenantId, AgentId),
+    /// A binding ends.
+    Registration(TenantId, Extension),
+    /// The legs of an ended call should be gone by now.
+    Clearing(CallId),
+    /// Old events go.
+    Events,
+}
+
+impl State {
+    /// Sets a deadline. The same one may stand several times at different times.
+    pub(super) fn at(&mut self, due: TimeMs, deadline: Deadline) {
+        if self.deadlines.insert((due, deadline.clone())) {
+            self.batch.deadlines.push((due, deadline, true));
+        }
+    }
+
+    /// Expires what is due, at most [`limits::EXPIRED_PER_TICK`].
+    pub(super) fn expire(&mut self) {
+        for _ in 0..limits::EXPIRED_PER_TICK {
+            match self.deadlines.first() {
+                Some((due, _)) if *due <= self.meta.now => {}
+                _ => break,
+            }
+            let Some((due, deadline)) = self.deadlines.pop_first() else {
+                break;
+            };
+            self.batch.deadlines.push((due, deadline.clone(), false));
+            match deadline {
+                Deadline::Call(call) => self.call_due(call),
+                Deadline::Agent(tenant, agent) => self.agent_due(&(tenant, agent)),
+                Deadline::Registration(tenant, extension) => {
+                    self.registration_due(&(tenant, extension));
+                }
+                Deadline::Clearing(call) => self.clearing_due(call),
+                Deadline::Events => {
+                    self.batch.prune_events = true;
+                    self.at(
+                        self.meta.now.plus(limits::EVENTS_PRUNE_EVERY_MS),
+                        Deadline::Events,
+                    );
+                }
+            }
+        }
+    }
+}

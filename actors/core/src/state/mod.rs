@@ -1,0 +1,274 @@
+//! The replicated state: everything the floor knows, held in memory and written
+//! through to rows; commands change it in [`State::apply`] and nowhere else.
+//!
+//! Invariants, also checked by [`State::check`]: an agent is offered or talking to
+//! exactly the call that offers or talks to him; figures add up; every waiting call
+//! is in a queue; every live call belongs to a node that is up.
+
+mod apply_agent;
+mod apply_call;
+mod apply_cluster;
+pub mod command;
+mod deadline;
+pub mod event;
+pub mod machine;
+pub mod store;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+pub use self::deadline::Deadline;
+pub use self::machine::{ExchangeMachine, SharedState, Wake, WakeSink};
+pub use self::store::{decode_row, encode_row};
+use crate::call::{CallRow, Stage};
+use crate::floor::address::{AddressRow, NodeRow};
+use crate::floor::agent::{AgentRow, AgentState, PhoneState};
+use crate::floor::queue::FigureRow;
+use crate::floor::registration::RegistrationRow;
+use crate::ids::{AgentId, CallId, Extension, NodeId, QueueName, TenantId, mint};
+use crate::site::Site;
+use crate::time::TimeMs;
+
+/// The feature level this program brings. Raised when `apply` changes its results.
+pub const FEATURE_LEVEL: u32 = 1;
+
+/// A key inside one tenant.
+pub type Of<K> = (TenantId, K);
+
+/// The singletons of the floor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetaRow {
+    /// Log time.
+    pub now: TimeMs,
+    /// Index of the last applied entry.
+    pub index: u64,
+    /// Feature level in force.
+    pub feature_level: u32,
+    /// Running hash over everything `apply` has written: equal on every node that has
+    /// applied the same log.
+    pub hash: [u8; 16],
+}
+
+/// A tenant's site in force.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SiteRow {
+    /// Rises by one with each change.
+    pub version: u64,
+    /// When it was applied.
+    pub applied_at: TimeMs,
+    /// The validated site.
+    pub site: Arc<Site>,
+    /// Its text.
+    pub text: String,
+}
+
+/// The replicated state. Fields are read freely; only `apply` changes them.
+#[derive(Debug)]
+pub struct State {
+    /// Singletons.
+    pub meta: MetaRow,
+    /// Nodes by number.
+    pub nodes: BTreeMap<NodeId, NodeRow>,
+    /// Service addresses.
+    pub addresses: BTreeMap<IpAddr, AddressRow>,
+    /// Sites in force by tenant.
+    pub sites: BTreeMap<TenantId, Arc<SiteRow>>,
+    /// Registrations that have bindings.
+    pub registrations: BTreeMap<Of<Extension>, RegistrationRow>,
+    /// Agents.
+    pub agents: BTreeMap<Of<AgentId>, AgentRow>,
+    /// Live calls.
+    pub calls: BTreeMap<CallId, CallRow>,
+    /// Totals of queues.
+    pub figures: BTreeMap<Of<QueueName>, FigureRow>,
+    /// Deadlines in order.
+    deadlines: BTreeSet<(TimeMs, Deadline)>,
+    /// Calls each extension's phone is in. Derived from `calls`.
+    occupied: BTreeMap<Of<Extension>, BTreeSet<CallId>>,
+    /// Waiting calls by place. Derived from `calls`.
+    waiting: BTreeMap<Of<QueueName>, BTreeMap<u64, CallId>>,
+    /// Agents by the extension they work at. Derived from `agents`.
+    seats: BTreeMap<Of<Extension>, BTreeSet<AgentId>>,
+    /// What the entry being applied has touched.
+    batch: store::Batch,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            meta: MetaRow {
+                now: TimeMs(0),
+                index: 0,
+                feature_level: FEATURE_LEVEL,
+                hash: [0; 16],
+            },
+            nodes: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            sites: BTreeMap::new(),
+            registrations: BTreeMap::new(),
+            agents: BTreeMap::new(),
+            calls: BTreeMap::new(),
+            figures: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            occupied: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            seats: BTreeMap::new(),
+            batch: store::Batch::default(),
+        }
+    }
+}
+
+impl State {
+    /// The tenant a SIP domain or a service address as domain belongs to.
+    pub fn tenant_of(&self, domain: &str) -> Option<&Arc<SiteRow>> {
+        let named = self
+            .sites
+            .values()
+            .find(|row| row.site.domain.eq_ignore_ascii_case(domain));
+        named.or_else(|| {
+            let address = domain.trim_matches(['[', ']']).parse::<IpAddr>().ok()?;
+            self.addresses
+                .get(&address)
+                .and_then(|_| self.sites.values().next())
+        })
+    }
+
+    /// The site of a tenant.
+    pub fn site(&self, tenant: &TenantId) -> Option<&Arc<Site>> {
+        self.sites.get(tenant).map(|row| &row.site)
+    }
+
+    /// The node that holds a service address.
+    pub fn holder(&self, address: IpAddr) -> Option<NodeId> {
+        self.addresses.get(&address).and_then(|row| row.holder)
+    }
+
+    /// When the next deadline is due.
+    pub fn next_deadline(&self) -> Option<TimeMs> {
+        self.deadlines.first().map(|(due, _)| *due)
+    }
+
+    /// Calls that wait in a queue, in the order they will be served.
+    pub fn waiting(&self, queue: &Of<QueueName>) -> impl Iterator<Item = &CallRow> {
+        let places = self
+            .waiting
+            .get(queue)
+            .into_iter()
+            .flat_map(BTreeMap::values);
+        places.filter_map(|call| self.calls.get(call))
+    }
+
+    /// Place of a waiting call in its queue, from 1.
+    pub fn position(&self, call: &CallRow) -> Option<u64> {
+        let visit = call.visit.as_ref().filter(|_| call.is_waiting())?;
+        let queue = (call.tenant.clone(), visit.queue.clone());
+        let ahead = self.waiting.get(&queue)?.range(..visit.order).count();
+        u64::try_from(ahead).ok().map(|ahead| ahead + 1)
+    }
+
+    /// Calls a node owns.
+    pub fn calls_of(&self, node: NodeId) -> impl Iterator<Item = &CallRow> {
+        self.calls.values().filter(move |call| call.owner == node)
+    }
+
+    /// What an agent's phone is doing.
+    pub fn phone_state(&self, agent: &AgentRow) -> PhoneState {
+        let spec = self
+            .site(&agent.tenant)
+            .and_then(|site| site.agents.get(&agent.id));
+        let fixed = spec.is_some_and(|spec| spec.contact.is_some());
+        let key = agent
+            .extension
+            .clone()
+            .map(|number| (agent.tenant.clone(), number));
+        let own_call = match &agent.activity {
+            crate::floor::agent::Activity::Talking(call)
+            | crate::floor::agent::Activity::Offered(call) => Some(*call),
+            _ => None,
+        };
+        if let Some(call) = own_call.and_then(|call| self.calls.get(&call)) {
+            return if call.legs.iter().any(|leg| leg.is_live() && leg.held) {
+                PhoneState::Held
+            } else {
+                PhoneState::Free
+            };
+        }
+        match key {
+            Some(key) if self.occupied.contains_key(&key) => PhoneState::Busy,
+            Some(key) if self.is_reachable(&key) => PhoneState::Free,
+            _ if fixed => PhoneState::Free,
+            _ => PhoneState::Unreachable,
+        }
+    }
+
+    /// The state of an agent to show.
+    pub fn agent_state(&self, agent: &AgentRow) -> AgentState {
+        agent.state(self.phone_state(agent))
+    }
+
+    /// True when a leg to this extension has somewhere to go.
+    pub fn is_reachable(&self, extension: &Of<Extension>) -> bool {
+        self.registrations.contains_key(extension)
+            || self
+                .site(&extension.0)
+                .and_then(|site| site.extensions.get(&extension.1))
+                .is_some_and(|spec| spec.contact.is_some())
+    }
+
+    /// Checks the invariants; returns what is broken, in words.
+    pub fn check(&self) -> Vec<String> {
+        let mut broken = Vec::new();
+        for agent in self.agents.values() {
+            use crate::floor::agent::Activity;
+            let (call, offered) = match &agent.activity {
+                Activity::Offered(call) => (call, true),
+                Activity::Talking(call) => (call, false),
+                Activity::Idle | Activity::WrapUp(_) => continue,
+            };
+            let Some(row) = self.calls.get(call) else {
+                broken.push(format!("agent {} is at {call}, which is over", agent.id));
+                continue;
+            };
+            let at_him = row.legs.iter().any(|leg| {
+                leg.is_live() && leg.role == crate::call::LegRole::Agent(agent.id.clone())
+            });
+            if !at_him {
+                broken.push(format!("agent {} is at {call} without a leg", agent.id));
+            }
+            if !offered && row.is_waiting() {
+                broken.push(format!("agent {} talks to {call}, which waits", agent.id));
+            }
+        }
+        for (key, figure) in &self.figures {
+            let waiting = self.waiting.get(key).map_or(0, BTreeMap::len);
+            if figure.entered != figure.left() + u64::try_from(waiting).unwrap_or(u64::MAX) {
+                broken.push(format!("queue {}: callers entered and left differ", key.1));
+            }
+        }
+        for call in self.calls.values() {
+            if !self.nodes.get(&call.owner).is_some_and(|node| node.up) {
+                broken.push(format!(
+                    "{} belongs to {}, which is down",
+                    call.id, call.owner
+                ));
+            }
+            if call.legs.iter().all(|leg| !leg.is_live()) {
+                broken.push(format!("{} has no live leg", call.id));
+            }
+            if matches!(call.stage, Stage::Waiting) != self.position(call).is_some() {
+                broken.push(format!("{} waits without a place", call.id));
+            }
+        }
+        broken
+    }
+
+    /// A fresh id of the entry being applied.
+    fn mint(&mut self) -> u64 {
+        let n = self.batch.minted;
+        self.batch.minted = n.saturating_add(1);
+        mint(self.meta.index, n)
+    }
+}

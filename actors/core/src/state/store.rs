@@ -1,0 +1,312 @@
+//! Rows of the floor: what one entry touched is encoded and written at its end, and
+//! everything is read back at start and after a snapshot.
+//!
+//! Each value starts with a version byte; fields are encoded with postcard. A value
+//! that cannot be read is a broken invariant of this program or of its disk, never
+//! input from outside.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::event::{EventRow, Value, event_key, event_position};
+use super::machine::Wake;
+use super::{Deadline, MetaRow, Of, SiteRow, State};
+use crate::cdr::CdrRow;
+use crate::ids::{AgentId, CallId, Extension, NodeId, QueueName, TenantId};
+use crate::limits;
+use crate::ports::{Rows, RowsRead, Table};
+use crate::time::TimeMs;
+
+/// Version byte of every value.
+const VERSION: u8 = 1;
+/// Key of the singletons.
+const META_KEY: &[u8] = b"floor";
+
+/// Encodes a row's value.
+pub fn encode_row<T: Serialize>(row: &T) -> Vec<u8> {
+    let mut bytes = vec![VERSION];
+    match postcard::to_extend(row, bytes.clone()) {
+        Ok(encoded) => encoded,
+        // Rows hold only types postcard can write; an empty value is unreadable and
+        // so noticed at once, where a panic in apply would stop every node.
+        Err(_) => {
+            bytes.clear();
+            bytes
+        }
+    }
+}
+
+/// Decodes a row's value; `None` when it is not one of ours.
+pub fn decode_row<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
+    let (version, body) = bytes.split_first()?;
+    (*version == VERSION)
+        .then(|| postcard::from_bytes(body).ok())
+        .flatten()
+}
+
+/// What one entry touched.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    pub(super) minted: u16,
+    pub(super) nodes: BTreeSet<NodeId>,
+    pub(super) addresses: BTreeSet<IpAddr>,
+    pub(super) sites: BTreeSet<TenantId>,
+    pub(super) registrations: BTreeSet<Of<Extension>>,
+    pub(super) agents: BTreeSet<Of<AgentId>>,
+    pub(super) calls: BTreeSet<CallId>,
+    pub(super) figures: BTreeSet<Of<QueueName>>,
+    pub(super) deadlines: Vec<(TimeMs, Deadline, bool)>,
+    pub(super) secrets: Vec<(Of<Extension>, Vec<u8>)>,
+    pub(super) cdrs: Vec<CdrRow>,
+    pub(super) events: Vec<EventRow>,
+    pub(super) prune_events: bool,
+    pub(super) assign: bool,
+    pub(super) wakes: Vec<Wake>,
+}
+
+fn named(tenant: &TenantId, name: &str) -> Vec<u8> {
+    let mut key = tenant.as_str().as_bytes().to_vec();
+    key.push(0);
+    key.extend_from_slice(name.as_bytes());
+    key
+}
+
+/// Key of a tenant's secret for an extension, in [`Table::Secret`].
+pub fn secret_key(tenant: &TenantId, extension: &Extension) -> Vec<u8> {
+    named(tenant, extension.as_str())
+}
+
+/// Key of a tenant's site version, in [`Table::Site`].
+pub fn site_key(tenant: &TenantId, version: u64) -> Vec<u8> {
+    let mut key = named(tenant, "");
+    key.extend_from_slice(&version.to_be_bytes());
+    key
+}
+
+/// Writes rows and keeps the running hash.
+struct Writer<'a> {
+    rows: &'a mut dyn Rows,
+    hasher: blake3::Hasher,
+}
+
+impl Writer<'_> {
+    fn put<T: Serialize>(&mut self, table: Table, key: &[u8], row: &T) {
+        self.put_bytes(table, key, encode_row(row));
+    }
+
+    fn put_bytes(&mut self, table: Table, key: &[u8], value: Vec<u8>) {
+        self.note(1, table, key);
+        self.hasher.update(&value);
+        self.rows.put(table, key, value);
+    }
+
+    fn delete(&mut self, table: Table, key: &[u8]) {
+        self.note(0, table, key);
+        self.rows.delete(table, key);
+    }
+
+    fn set<T: Serialize>(&mut self, table: Table, key: &[u8], row: Option<&T>) {
+        match row {
+            Some(row) => self.put(table, key, row),
+            None => self.delete(table, key),
+        }
+    }
+
+    fn note(&mut self, what: u8, table: Table, key: &[u8]) {
+        let length = u32::try_from(key.len()).unwrap_or(u32::MAX);
+        self.hasher.update(&[what, table as u8]);
+        self.hasher.update(&length.to_be_bytes());
+        self.hasher.update(key);
+    }
+}
+
+impl State {
+    /// Notes an event of the entry being applied.
+    pub(super) fn event(
+        &mut self,
+        kind: &str,
+        entity: impl ToString,
+        fields: impl IntoIterator<Item = (&'static str, Value)>,
+    ) {
+        self.batch.events.push(EventRow {
+            at: self.meta.now,
+            kind: kind.to_owned(),
+            entity: entity.to_string(),
+            fields: fields
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
+        });
+    }
+
+    /// Writes what the entry touched and returns the wake-ups.
+    pub(super) fn flush(&mut self, rows: &mut dyn Rows) -> Vec<Wake> {
+        let batch = std::mem::take(&mut self.batch);
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.meta.hash);
+        let mut writer = Writer { rows, hasher };
+        for id in &batch.nodes {
+            writer.set(Table::Node, &id.0.to_be_bytes(), self.nodes.get(id));
+        }
+        for address in &batch.addresses {
+            let key = address.to_string();
+            writer.set(Table::Address, key.as_bytes(), self.addresses.get(address));
+        }
+        for tenant in &batch.sites {
+            if let Some(row) = self.sites.get(tenant) {
+                writer.put(Table::Site, &site_key(tenant, row.version), &**row);
+            }
+        }
+        for key in &batch.registrations {
+            let row = self.registrations.get(key);
+            writer.set(Table::Registration, &named(&key.0, key.1.as_str()), row);
+        }
+        for key in &batch.agents {
+            writer.set(
+                Table::Agent,
+                &named(&key.0, key.1.as_str()),
+                self.agents.get(key),
+            );
+        }
+        for id in &batch.calls {
+            writer.set(Table::Call, &id.0.to_be_bytes(), self.calls.get(id));
+        }
+        for key in &batch.figures {
+            writer.set(
+                Table::Figure,
+                &named(&key.0, key.1.as_str()),
+                self.figures.get(key),
+            );
+        }
+        for (key, secret) in batch.secrets {
+            writer.put_bytes(Table::Secret, &secret_key(&key.0, &key.1), secret);
+        }
+        for cdr in &batch.cdrs {
+            writer.put(Table::Cdr, &cdr.id.0.to_be_bytes(), cdr);
+            let target = cdr.id.0.to_be_bytes().to_vec();
+            writer.put_bytes(Table::CdrByCall, &cdr.call.0.to_be_bytes(), target);
+        }
+        for (due, deadline, stands) in &batch.deadlines {
+            let mut key = due.0.to_be_bytes().to_vec();
+            key.extend(encode_row(deadline));
+            if *stands {
+                writer.put_bytes(Table::Timer, &key, Vec::new());
+            } else {
+                writer.delete(Table::Timer, &key);
+            }
+        }
+        for (n, event) in (0u32..).zip(&batch.events) {
+            writer.put(Table::Event, &event_key(self.meta.index, n), event);
+        }
+        if batch.prune_events {
+            prune_events(&mut writer, self.meta.now);
+        }
+        self.meta
+            .hash
+            .copy_from_slice(&writer.hasher.finalize().as_bytes()[..16]);
+        rows.put(Table::Meta, META_KEY, encode_row(&self.meta));
+        batch.wakes
+    }
+
+    /// Forgets everything and reads the floor from `rows`.
+    pub(super) fn load(rows: &dyn RowsRead) -> Self {
+        let mut state = Self::default();
+        if let Some(meta) = rows.get(Table::Meta, META_KEY) {
+            state.meta = decode_row::<MetaRow>(&meta).unwrap_or(state.meta);
+        }
+        for_each(rows, Table::Node, |row: super::NodeRow| {
+            state.nodes.insert(row.id, row);
+        });
+        for_each(rows, Table::Address, |row: super::AddressRow| {
+            state.addresses.insert(row.address, row);
+        });
+        for_each(rows, Table::Site, |row: SiteRow| {
+            // Versions of one tenant come in rising order, so the last one stays.
+            state.sites.insert(row.site.tenant.clone(), Arc::new(row));
+        });
+        for_each(rows, Table::Registration, |row: super::RegistrationRow| {
+            state
+                .registrations
+                .insert((row.tenant.clone(), row.extension.clone()), row);
+        });
+        for_each(rows, Table::Agent, |row: super::AgentRow| {
+            state
+                .agents
+                .insert((row.tenant.clone(), row.id.clone()), row);
+        });
+        for_each(rows, Table::Figure, |row: super::FigureRow| {
+            state
+                .figures
+                .insert((row.tenant.clone(), row.queue.clone()), row);
+        });
+        for_each(rows, Table::Call, |row: super::CallRow| {
+            state.calls.insert(row.id, row);
+        });
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = rows.scan(Table::Timer, &[], after.as_deref(), PAGE);
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            for (key, _) in page {
+                if let Some((due, deadline)) = timer_of(&key) {
+                    state.deadlines.insert((due, deadline));
+                }
+            }
+        }
+        state.derive();
+        state
+    }
+
+    /// Rebuilds what is derived from rows.
+    fn derive(&mut self) {
+        let calls: Vec<CallId> = self.calls.keys().copied().collect();
+        for call in calls {
+            self.index_call(call);
+        }
+        for ((tenant, id), agent) in &self.agents {
+            if let Some(extension) = &agent.extension {
+                let seat = (tenant.clone(), extension.clone());
+                self.seats.entry(seat).or_default().insert(id.clone());
+            }
+        }
+    }
+}
+
+/// Rows read at once.
+const PAGE: usize = 1_024;
+
+fn for_each<T: DeserializeOwned>(rows: &dyn RowsRead, table: Table, mut take: impl FnMut(T)) {
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = rows.scan(table, &[], after.as_deref(), PAGE);
+        let Some((last, _)) = page.last() else { break };
+        after = Some(last.clone());
+        page.iter()
+            .filter_map(|(_, value)| decode_row(value))
+            .for_each(&mut take);
+    }
+}
+
+fn timer_of(key: &[u8]) -> Option<(TimeMs, Deadline)> {
+    let (due, deadline) = key.split_at_checked(8)?;
+    let due = TimeMs(u64::from_be_bytes(due.try_into().ok()?));
+    decode_row(deadline).map(|deadline| (due, deadline))
+}
+
+fn prune_events(writer: &mut Writer<'_>, now: TimeMs) {
+    let keep_from = TimeMs(now.0.saturating_sub(limits::EVENTS_KEPT_MS));
+    let oldest = writer
+        .rows
+        .scan(Table::Event, &[], None, limits::EVENTS_PRUNED_PER_TICK);
+    for (key, value) in oldest {
+        let old = decode_row::<EventRow>(&value).is_none_or(|event| event.at < keep_from);
+        if !old || event_position(&key).is_none() {
+            break;
+        }
+        writer.delete(Table::Event, &key);
+    }
+}
