@@ -380,6 +380,8 @@ pub struct CallRow {
     pub visit: Option<Visit>,
     /// Prompt to be played once after the answer.
     pub greeting: Option<BlobId>,
+    /// Music for whoever is held.
+    pub hold_music: Option<BlobId>,
     /// When two-way talk began.
     pub answered_at: Option<TimeMs>,
     /// When two-way talk ended.

@@ -159,14 +159,27 @@ fn desired_audio(row: &CallRow, leg: &LegRow, observed: &CallObserved) -> Audio 
             (_, Some(visit)) => visit.music.map_or(Audio::Silence, Audio::Music),
             (_, None) => Audio::Silence,
         },
-        Stage::Bridged { far } if incoming => Audio::Bridge(*far),
-        Stage::Bridged { far } if *far == leg.id => caller.map_or(Audio::Silence, Audio::Bridge),
+        Stage::Bridged { far } if incoming => bridged_audio(row, leg, Some(*far)),
+        Stage::Bridged { far } if *far == leg.id => bridged_audio(row, leg, caller),
         Stage::Ringing { .. } if incoming => observed.early.map_or(Audio::Silence, Audio::Bridge),
         Stage::Ringing { .. } if observed.early == Some(leg.id) => {
             caller.map_or(Audio::Silence, Audio::Bridge)
         }
         Stage::Confirming(confirmation) if incoming => Audio::Tone(*confirmation),
         _ => Audio::Silence,
+    }
+}
+
+/// What a leg of a bridge hears: the other one, unless either of them holds.
+fn bridged_audio(row: &CallRow, leg: &LegRow, other: Option<LegId>) -> Audio {
+    let Some(other) = other else {
+        return Audio::Silence;
+    };
+    match row.leg(other) {
+        _ if leg.held => Audio::Silence,
+        Some(far) if far.held => row.hold_music.map_or(Audio::Silence, Audio::Music),
+        Some(_) => Audio::Bridge(other),
+        None => Audio::Silence,
     }
 }
 

@@ -86,6 +86,8 @@ impl State {
     fn new_call(&mut self, arrived: CallArrived) -> CallRow {
         let now = self.meta.now;
         let id = CallId(self.mint());
+        let site = self.site(&arrived.tenant);
+        let hold_music = site.and_then(|site| site.queues.values().find_map(|queue| queue.music));
         let leg = LegRow {
             id: LegId(self.mint()),
             role: LegRole::Caller,
@@ -118,6 +120,7 @@ impl State {
             legs: vec![leg],
             visit: None,
             greeting: None,
+            hold_music,
             answered_at: None,
             talk_ended_at: None,
             agent: None,
