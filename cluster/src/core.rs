@@ -1,0 +1,367 @@
+//! What the tasks of one node share, and the tasks that keep it up to date.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use openraft::Instant as _;
+use openraft::type_config::async_runtime::watch::WatchReceiver;
+use parking_lot::Mutex;
+use strowger_core::ports::{IncarnationNumber, NodeNumber};
+use tokio::sync::{broadcast, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::cluster::PeerHandler;
+use crate::config::ClusterConfig;
+use crate::event::{ClusterEvent, ClusterFigures, Liveness, StandAside};
+use crate::identity::Identity;
+use crate::limits;
+use crate::liveness::death::Watcher;
+use crate::liveness::lease::{LeaseAnswer, LeaseRequest, Leases};
+use crate::liveness::{BootTime, Peers};
+use crate::propose::Waiting;
+use crate::raft::log::LogStore;
+use crate::raft::machine::{Applier, ApplyOutputs, StateHash};
+use crate::raft::{Raft, wall_clock_ms};
+use crate::store::Store;
+use crate::store::keys::GroupId;
+use crate::transport::Transport;
+use crate::transport::wire::Kind;
+
+/// Shared by the tasks of one node.
+pub struct Core {
+    pub config: ClusterConfig,
+    pub identity: Arc<Identity>,
+    pub node: NodeNumber,
+    pub incarnation: IncarnationNumber,
+    pub group: GroupId,
+    pub store: Arc<Store>,
+    pub data_dir: PathBuf,
+    pub raft: Raft,
+    pub log: LogStore,
+    pub applier: Applier,
+    pub outputs: ApplyOutputs,
+    pub syncs: Arc<AtomicU64>,
+    pub transport: Arc<Transport>,
+    pub peers: Arc<Peers>,
+    pub leases: Leases,
+    pub events: broadcast::Sender<ClusterEvent>,
+    pub handler: ArcSwapOption<Arc<dyn PeerHandler>>,
+    pub pump: mpsc::Sender<Waiting>,
+    pub sequence: AtomicU64,
+    pub forced_elections: AtomicU64,
+    pub stood_aside: Mutex<Option<StandAside>>,
+    pub receiving: tokio::sync::Mutex<()>,
+    pub stop: CancellationToken,
+}
+
+impl Core {
+    /// Who leads, as this node knows it.
+    pub fn leader(&self) -> Option<NodeNumber> {
+        self.raft.metrics().borrow_watched().current_leader
+    }
+
+    /// What is known about whether `node` lives.
+    pub fn liveness(&self, node: NodeNumber) -> Liveness {
+        if node == self.node {
+            return Liveness::Alive {
+                incarnation: self.incarnation,
+            };
+        }
+        self.peers
+            .liveness(node)
+            .unwrap_or_else(|| Liveness::Suspect {
+                since: Instant::now(),
+            })
+    }
+
+    /// True while this node may act on its own.
+    pub fn lease_valid(&self) -> bool {
+        self.stood_aside.lock().is_none()
+            && (self.leads_alone() || self.leases.valid(BootTime::now()))
+    }
+
+    /// True while this leader was confirmed recently enough to accept new work.
+    pub fn may_lead(&self) -> bool {
+        self.leads_alone() || !self.leases.confirmed_remaining(BootTime::now()).is_zero()
+    }
+
+    /// True on the leader of a cluster with one voter: its own word is a quorum.
+    fn leads_alone(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.current_leader == Some(self.node)
+            && metrics
+                .membership_config
+                .membership()
+                .voter_ids()
+                .eq([self.node])
+    }
+
+    /// Stops voting and serving, for good in this life.
+    pub fn stand_aside(self: &Arc<Self>, why: StandAside) {
+        {
+            let mut stood = self.stood_aside.lock();
+            if stood.is_some() {
+                return;
+            }
+            *stood = Some(why.clone());
+        }
+        tracing::error!(%why, "this node stands aside");
+        let _ = self.events.send(ClusterEvent::StandAside(why));
+        let core = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = core.raft.shutdown().await {
+                tracing::warn!(%error, "agreement ended badly");
+            }
+        });
+    }
+
+    /// Figures for the daemon.
+    pub fn figures(&self) -> ClusterFigures {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let last = metrics.last_log_index.unwrap_or(0);
+        let replication = metrics.replication.iter().flatten();
+        let lag = replication
+            .filter(|(node, _)| **node != self.node)
+            .map(|(node, at)| {
+                (
+                    *node,
+                    last.saturating_sub(at.as_ref().map_or(0, |id| id.index)),
+                )
+            })
+            .collect();
+        ClusterFigures {
+            term: metrics.current_term,
+            leader: metrics.current_leader,
+            applied: *self.outputs.applied.borrow(),
+            last_log: last,
+            lag,
+            entries: self.outputs.figures.entries.load(Ordering::Relaxed),
+            proposals: self.outputs.figures.proposals.load(Ordering::Relaxed),
+            syncs: self.syncs.load(Ordering::Relaxed),
+            forced_elections: self.forced_elections.load(Ordering::Relaxed),
+            snapshots_installed: self.outputs.figures.installed.load(Ordering::Relaxed),
+            clock_offset_ms: self.leases.own_offset(),
+        }
+    }
+
+    /// Answers a request for a lease.
+    pub fn grant(&self, from: NodeNumber, request: &LeaseRequest) -> LeaseAnswer {
+        let remaining = if self.stood_aside.lock().is_some() {
+            Duration::ZERO
+        } else if self.leads_alone() {
+            limits::LEASE
+        } else {
+            self.leases.grant(from, request.offset_ms, BootTime::now())
+        };
+        self.peers.alive(from, request.incarnation);
+        LeaseAnswer {
+            remaining_ms: u64::try_from(remaining.as_millis()).unwrap_or(0),
+            wall_ms: wall_clock_ms(),
+            hash: *self.outputs.hash.borrow(),
+        }
+    }
+}
+
+/// Asks the leader for leases and compares clock and state with it.
+pub async fn renew_leases(core: Arc<Core>) {
+    let mut pause = tokio::time::interval(limits::LEASE_RENEWAL);
+    pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut recent: Vec<StateHash> = Vec::new();
+    loop {
+        tokio::select! {
+            () = core.stop.cancelled() => return,
+            _ = pause.tick() => {}
+        }
+        let Some(leader) = core.leader().filter(|leader| *leader != core.node) else {
+            continue;
+        };
+        let hash = *core.outputs.hash.borrow();
+        if recent.last() != Some(&hash) {
+            recent.push(hash);
+            let surplus = recent.len().saturating_sub(8);
+            recent.drain(..surplus);
+        }
+        let offset_ms = core.leases.own_offset();
+        let request = LeaseRequest {
+            incarnation: core.incarnation,
+            offset_ms,
+            hash,
+        };
+        let sent = BootTime::now();
+        let sent_wall = wall_clock_ms();
+        let asked =
+            core.transport
+                .ask::<_, LeaseAnswer>(leader, Kind::Lease, &request, limits::LEASE / 2);
+        let Ok(answer) = asked.await else { continue };
+        let travel = BootTime::now().since(sent);
+        // The leader read its clock about half way.
+        let ours = sent_wall.saturating_add(u64::try_from(travel.as_millis() / 2).unwrap_or(0));
+        let offset = i64::try_from(ours).unwrap_or(0) - i64::try_from(answer.wall_ms).unwrap_or(0);
+        core.leases
+            .granted(sent, Duration::from_millis(answer.remaining_ms), offset);
+        let (index, theirs) = answer.hash;
+        if let Some((_, mine)) = recent.iter().find(|(at, _)| *at == index && index > 0)
+            && *mine != theirs
+        {
+            core.stand_aside(StandAside::StateDiffers { index });
+        }
+    }
+}
+
+/// Follows the library's figures: leadership, quorum confirmations, members.
+pub async fn follow_raft(core: Arc<Core>, deaths: mpsc::Sender<NodeNumber>) {
+    let mut metrics = core.raft.metrics();
+    let mut led = (None, 0);
+    let mut members: Vec<(NodeNumber, String, bool)> = Vec::new();
+    let mut watches: HashMap<NodeNumber, CancellationToken> = HashMap::new();
+    loop {
+        let (leader, acked, running, nodes) = {
+            let now = metrics.borrow_and_update();
+            let membership = now.membership_config.membership();
+            let nodes: Vec<(NodeNumber, String, bool)> = membership
+                .nodes()
+                .map(|(node, peer)| {
+                    let votes = membership.voter_ids().any(|voter| voter == *node);
+                    (*node, peer.address.clone(), votes)
+                })
+                .collect();
+            let acked = now.last_quorum_acked.map(|at| at.elapsed());
+            let leader = (now.current_leader, now.current_term);
+            (leader, acked, now.running_state.clone(), nodes)
+        };
+        core.leases
+            .lead(leader.0 == Some(core.node), BootTime::now());
+        if let Some(age) = acked {
+            core.leases.confirm(BootTime::now().minus(age));
+        }
+        if leader != led {
+            led = leader;
+            let _ = core.events.send(ClusterEvent::Leader {
+                node: leader.0,
+                term: leader.1,
+            });
+        }
+        if nodes != members {
+            watch_members(&core, &nodes, &mut watches, &deaths);
+            members = nodes;
+            let _ = core.events.send(ClusterEvent::Membership);
+        }
+        if let Err(error) = running
+            && !core.stop.is_cancelled()
+        {
+            core.stand_aside(StandAside::Agreement(error.to_string()));
+        }
+        tokio::select! {
+            () = core.stop.cancelled() => return,
+            changed = metrics.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// One death watch per other member.
+fn watch_members(
+    core: &Arc<Core>,
+    nodes: &[(NodeNumber, String, bool)],
+    watches: &mut HashMap<NodeNumber, CancellationToken>,
+    deaths: &mpsc::Sender<NodeNumber>,
+) {
+    let present: BTreeSet<NodeNumber> = nodes.iter().map(|(node, ..)| *node).collect();
+    watches.retain(|node, watch| {
+        let stays = present.contains(node);
+        if !stays {
+            watch.cancel();
+            core.peers.forget(*node);
+        }
+        stays
+    });
+    for (node, address, _) in nodes.iter().filter(|(node, ..)| *node != core.node) {
+        core.transport.set_address(*node, address);
+        watches.entry(*node).or_insert_with(|| {
+            let stop = core.stop.child_token();
+            let watcher = Watcher {
+                ours: core.greeting(),
+                transport: core.transport.clone(),
+                peers: core.peers.clone(),
+                deaths: deaths.clone(),
+            };
+            tokio::spawn(watcher.watch(*node, stop.clone()));
+            stop
+        });
+    }
+}
+
+/// On the leader: finds members whose lease surely ran out and clocks that are off.
+pub async fn judge_silence(core: Arc<Core>) {
+    let mut pause = tokio::time::interval(limits::LEASE_MARGIN);
+    let mut alarmed = BTreeSet::new();
+    loop {
+        tokio::select! {
+            () = core.stop.cancelled() => return,
+            _ = pause.tick() => {}
+        }
+        if core.leader() != Some(core.node) {
+            continue;
+        }
+        let now = BootTime::now();
+        for member in core.members() {
+            if member.node != core.node && core.leases.surely_over(member.node, now) {
+                core.peers.lease_over(member.node);
+            }
+        }
+        for (node, offset_ms) in core.leases.offsets_from_median(core.node) {
+            if offset_ms.abs() <= limits::CLOCK_OFFSET_MAX_MS {
+                alarmed.remove(&node);
+            } else if alarmed.insert(node) {
+                tracing::error!(node, offset_ms, "SW0405: a clock is off the majority");
+                let _ = core
+                    .events
+                    .send(ClusterEvent::ClockOffset { node, offset_ms });
+                if node == core.node {
+                    step_down(&core).await;
+                }
+            }
+        }
+    }
+}
+
+/// Hands leadership to the most complete voter whose clock is right.
+async fn step_down(core: &Core) {
+    let off: BTreeSet<NodeNumber> = core
+        .leases
+        .offsets_from_median(core.node)
+        .into_iter()
+        .filter(|(_, offset)| offset.abs() > limits::CLOCK_OFFSET_MAX_MS)
+        .map(|(node, _)| node)
+        .collect();
+    let heir = core
+        .members()
+        .into_iter()
+        .filter(|member| member.role == crate::event::Role::Voter && !off.contains(&member.node))
+        .filter(|member| matches!(member.liveness, Liveness::Alive { .. }))
+        .min_by_key(|member| member.lag.unwrap_or(u64::MAX));
+    if let Some(heir) = heir
+        && let Err(error) = core.raft.trigger().transfer_leader(heir.node).await
+    {
+        tracing::warn!(%error, "leadership could not be handed over");
+    }
+}
+
+/// Stands aside when the store raises a fault.
+pub async fn mind_store(core: Arc<Core>) {
+    let mut fault = core.store.fault().watch();
+    loop {
+        if let Some(why) = core.store.fault().raised() {
+            return core.stand_aside(StandAside::Store(why));
+        }
+        tokio::select! {
+            () = core.stop.cancelled() => return,
+            changed = fault.changed() => if changed.is_err() { return },
+        }
+    }
+}

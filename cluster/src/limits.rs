@@ -1,0 +1,105 @@
+//! Every bound of this crate, with its reason and what happens at the bound.
+
+use std::time::Duration;
+
+/// Proposals in one log entry. More wait for the next entry.
+pub const PROPOSALS_PER_ENTRY_MAX: usize = 256;
+
+/// Bytes of commands in one log entry; reached before the count by large commands only.
+pub const ENTRY_BYTES_MAX: usize = 1 << 20;
+
+/// Entries the leader has under way at once; further proposals gather meanwhile.
+pub const ENTRIES_IN_FLIGHT_MAX: usize = 4;
+
+/// Proposals waiting on one node. More are answered `NoQuorum` at once.
+pub const PROPOSALS_WAITING_MAX: usize = 16_384;
+
+/// Bytes of one command. Larger ones are answered `NoQuorum` at once.
+pub const COMMAND_BYTES_MAX: usize = 512 << 10;
+
+/// Bytes of one request or response between nodes. Larger ones are refused.
+pub const RPC_BYTES_MAX: usize = 64 << 20;
+
+/// Requests served at once for one peer (QUIC streams); more wait in flow control.
+pub const STREAMS_PER_PEER_MAX: u32 = 1_024;
+
+/// One-way messages queued for one peer; more are refused to the sender.
+pub const MESSAGES_QUEUED_MAX: usize = 4_096;
+
+/// Bytes of one one-way message.
+pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
+
+/// Entries of the log kept in memory for replication and apply.
+pub const LOG_CACHE_ENTRIES_MAX: usize = 4_096;
+
+/// Operations on the log gathered into one synced write.
+pub const LOG_GATHER_MAX: usize = 1_024;
+
+/// Operations waiting for the log thread; appends wait when it is full.
+pub const LOG_QUEUE_MAX: usize = 4_096;
+
+/// Entries applied in one write batch.
+pub const APPLY_ENTRIES_MAX: usize = 256;
+
+/// Bytes of rows in one chunk of a snapshot.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
+
+/// A snapshot transfer that makes no progress for this long is given up and started anew.
+pub const SNAPSHOT_IDLE_MAX: Duration = Duration::from_secs(10);
+
+/// Voters of a cluster. Further nodes stay learners.
+pub const VOTERS_MAX: usize = 5;
+
+/// A learner at most this many entries behind becomes a voter.
+pub const CATCH_UP_LAG_MAX: u64 = 1_000;
+
+/// Members of a cluster, voters and learners.
+pub const MEMBERS_MAX: usize = 64;
+
+/// Dialling a peer, handshake included.
+pub const DIAL_TIMEOUT: Duration = Duration::from_millis(1_000);
+
+/// A QUIC connection that hears nothing for this long is closed.
+pub const IDLE_TIMEOUT: Duration = Duration::from_millis(3_000);
+
+/// How often an idle QUIC connection is kept alive.
+pub const KEEP_ALIVE: Duration = Duration::from_millis(500);
+
+/// A node's right to act runs this long from the confirmation it rests on.
+pub const LEASE: Duration = Duration::from_millis(500);
+
+/// How often a node asks the leader to renew its lease.
+pub const LEASE_RENEWAL: Duration = Duration::from_millis(100);
+
+/// Added to a lease before its end is believed, for clocks that run at different speeds.
+pub const LEASE_MARGIN: Duration = Duration::from_millis(50);
+
+/// The reconnect that tells certain death from suspicion must end within this.
+pub const DEATH_PROBE_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// How often the death watch dials a peer it has no connection to.
+pub const DEATH_REDIAL: Duration = Duration::from_millis(200);
+
+/// Survivors of a dead leader stand for election this far apart, most complete log first.
+pub const ELECTION_STAGGER: Duration = Duration::from_millis(30);
+
+/// How long a survivor waits for the log positions of the others.
+pub const POSITION_TIMEOUT: Duration = Duration::from_millis(25);
+
+/// A clock further than this from the majority raises an alarm and may not lead.
+pub const CLOCK_OFFSET_MAX_MS: i64 = 500;
+
+/// Nodes compare the hash of their state at multiples of this log index.
+pub const HASH_EVERY: u64 = 4_096;
+
+/// Events kept for a slow listener; a slower one misses the oldest.
+pub const EVENTS_QUEUED_MAX: usize = 256;
+
+/// Bytes of a bootstrap request or response.
+pub const JOIN_BYTES_MAX: usize = 64 << 10;
+
+/// Longest life of a join token.
+pub const TOKEN_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Join tokens kept; the oldest expired ones go first, then new ones are refused.
+pub const TOKENS_MAX: usize = 256;

@@ -1,0 +1,185 @@
+//! Whether peers live and whether this node may act.
+//!
+//! Two sources: the death watch (`death`) tells certain death from suspicion by a plain
+//! TCP connection; leases (`lease`) tell when a silent node's right to act has surely run
+//! out. `election` uses certain death to replace a leader at once.
+//!
+//! Invariant: `Dead` is never reported about a node that may still rightly act.
+
+pub mod death;
+pub mod election;
+pub mod lease;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use strowger_core::ports::{IncarnationNumber, NodeNumber};
+use tokio::sync::broadcast;
+
+use crate::event::{ClusterEvent, Liveness};
+
+/// A moment on the clock that runs through suspend (`CLOCK_BOOTTIME`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BootTime(Duration);
+
+impl BootTime {
+    /// Now.
+    pub fn now() -> Self {
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
+            .expect("Linux has CLOCK_BOOTTIME since 2.6.39");
+        Self(now.into())
+    }
+
+    /// This moment plus `span`.
+    pub fn plus(self, span: Duration) -> Self {
+        Self(self.0 + span)
+    }
+
+    /// This moment minus `span`.
+    pub fn minus(self, span: Duration) -> Self {
+        Self(self.0.saturating_sub(span))
+    }
+
+    /// Time from `earlier` to this moment; zero when it is later.
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// What is known about the peers.
+pub struct Peers {
+    known: Mutex<HashMap<NodeNumber, Liveness>>,
+    incarnations: Mutex<HashMap<NodeNumber, IncarnationNumber>>,
+    events: broadcast::Sender<ClusterEvent>,
+}
+
+impl Peers {
+    /// Nothing known yet; changes go to `events`.
+    pub fn new(events: broadcast::Sender<ClusterEvent>) -> Self {
+        Self {
+            known: Mutex::default(),
+            incarnations: Mutex::default(),
+            events,
+        }
+    }
+
+    /// What is known about `node`.
+    pub fn liveness(&self, node: NodeNumber) -> Option<Liveness> {
+        self.known.lock().get(&node).copied()
+    }
+
+    /// The last life of `node` that was seen; 0 when none was.
+    pub fn incarnation(&self, node: NodeNumber) -> IncarnationNumber {
+        self.incarnations.lock().get(&node).copied().unwrap_or(0)
+    }
+
+    /// `node` answered with this life.
+    pub fn alive(&self, node: NodeNumber, incarnation: IncarnationNumber) {
+        {
+            let mut lives = self.incarnations.lock();
+            let life = lives.entry(node).or_insert(incarnation);
+            if *life > incarnation {
+                return;
+            }
+            *life = incarnation;
+        }
+        self.set(node, Liveness::Alive { incarnation }, |_| true);
+    }
+
+    /// `node` stopped answering.
+    pub fn suspect(&self, node: NodeNumber) {
+        let liveness = Liveness::Suspect {
+            since: Instant::now(),
+        };
+        self.set(node, liveness, |old| {
+            matches!(old, None | Some(Liveness::Alive { .. }))
+        });
+    }
+
+    /// The process that was life `incarnation` of `node` is gone.
+    pub fn certainly_dead(&self, node: NodeNumber, incarnation: IncarnationNumber) {
+        if self.incarnation(node) > incarnation {
+            return;
+        }
+        self.set(
+            node,
+            Liveness::Dead {
+                incarnation,
+                certain: true,
+            },
+            |_| true,
+        );
+    }
+
+    /// The lease of `node` surely ran out.
+    pub fn lease_over(&self, node: NodeNumber) {
+        let liveness = Liveness::Dead {
+            incarnation: self.incarnation(node),
+            certain: false,
+        };
+        self.set(node, liveness, |old| {
+            !matches!(old, Some(Liveness::Dead { .. }))
+        });
+    }
+
+    /// Forgets `node`, which is no member any more.
+    pub fn forget(&self, node: NodeNumber) {
+        self.known.lock().remove(&node);
+    }
+
+    fn set(
+        &self,
+        node: NodeNumber,
+        liveness: Liveness,
+        may_replace: impl FnOnce(Option<Liveness>) -> bool,
+    ) {
+        let mut known = self.known.lock();
+        let old = known.get(&node).copied();
+        if old == Some(liveness) || !may_replace(old) {
+            return;
+        }
+        known.insert(node, liveness);
+        drop(known);
+        // Nobody listening is fine; the state can be asked for.
+        let _ = self.events.send(ClusterEvent::Liveness { node, liveness });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peers() -> Peers {
+        Peers::new(broadcast::channel(16).0)
+    }
+
+    #[test]
+    fn death_of_an_old_life_says_nothing_about_the_new_one() {
+        let peers = peers();
+        peers.alive(2, 5);
+        peers.certainly_dead(2, 4);
+        assert_eq!(peers.liveness(2), Some(Liveness::Alive { incarnation: 5 }));
+        peers.certainly_dead(2, 5);
+        let dead = Liveness::Dead {
+            incarnation: 5,
+            certain: true,
+        };
+        assert_eq!(peers.liveness(2), Some(dead));
+        peers.suspect(2);
+        peers.lease_over(2);
+        assert_eq!(
+            peers.liveness(2),
+            Some(dead),
+            "suspicion never weakens certainty"
+        );
+        peers.alive(2, 4);
+        assert_eq!(
+            peers.liveness(2),
+            Some(dead),
+            "a late word of an old life is no life"
+        );
+        peers.alive(2, 6);
+        assert_eq!(peers.liveness(2), Some(Liveness::Alive { incarnation: 6 }));
+    }
+}

@@ -1,0 +1,209 @@
+//! One RocksDB per node: log, rows, history and what is local to the node.
+//!
+//! Families: `raft` (log, vote, committed, purged; synced), `state` (the floor and the
+//! applied position, written together), `crm` (history), `crm_idx` (its indexes), `local`
+//! (incarnation, installing marker; never leaves the node). Every value carries a
+//! checksum over family, key and value.
+//!
+//! Invariant: a value that does not match its checksum is never returned; the fault is
+//! raised once, and the node stands aside.
+
+mod checked;
+pub mod keys;
+mod overlay;
+mod rows;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, Options, WriteBatch, WriteOptions};
+
+use crate::error::StoreError;
+pub use checked::{seal, unseal};
+pub use overlay::Overlay;
+pub use rows::StoredRows;
+
+/// Column families.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Family {
+    /// Log, vote, committed, purged.
+    Raft,
+    /// The floor.
+    State,
+    /// History.
+    Crm,
+    /// Indexes of history.
+    CrmIdx,
+    /// What never leaves the node.
+    Local,
+}
+
+impl Family {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Raft,
+        Self::State,
+        Self::Crm,
+        Self::CrmIdx,
+        Self::Local,
+    ];
+
+    /// Those a snapshot carries.
+    pub const REPLICATED: [Self; 3] = [Self::State, Self::Crm, Self::CrmIdx];
+
+    /// Its name on disk.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Raft => "raft",
+            Self::State => "state",
+            Self::Crm => "crm",
+            Self::CrmIdx => "crm_idx",
+            Self::Local => "local",
+        }
+    }
+}
+
+/// The open store. Shared behind an `Arc`.
+pub struct Store {
+    db: DB,
+    fault: Fault,
+}
+
+/// Remembers the first fault and tells whoever waits for it.
+#[derive(Clone)]
+pub struct Fault(Arc<tokio::sync::watch::Sender<Option<String>>>);
+
+impl Default for Fault {
+    fn default() -> Self {
+        Self(Arc::new(tokio::sync::watch::Sender::new(None)))
+    }
+}
+
+impl Fault {
+    /// Records `error`; the first one stays.
+    pub fn raise(&self, error: &StoreError) {
+        self.0.send_if_modified(|slot| {
+            if slot.is_some() {
+                return false;
+            }
+            tracing::error!(%error, "the store is damaged, this node stands aside");
+            *slot = Some(error.to_string());
+            true
+        });
+    }
+
+    /// The fault, if any.
+    pub fn raised(&self) -> Option<String> {
+        self.0.borrow().clone()
+    }
+
+    /// Watches for a fault.
+    pub fn watch(&self) -> tokio::sync::watch::Receiver<Option<String>> {
+        self.0.subscribe()
+    }
+}
+
+impl Store {
+    /// Opens or creates the store at `path`.
+    ///
+    /// # Errors
+    /// [`StoreError::Engine`] when RocksDB refuses.
+    pub fn open(path: &Path) -> Result<Arc<Self>, StoreError> {
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.create_missing_column_families(true);
+        options.set_max_open_files(512);
+        options.set_keep_log_file_num(4);
+        options.set_max_total_wal_size(256 << 20);
+        options.set_max_background_jobs(2);
+        let families = Family::ALL.map(|family| {
+            let mut options = Options::default();
+            options.set_compression_type(match family {
+                Family::Crm | Family::CrmIdx => rocksdb::DBCompressionType::Lz4,
+                Family::Raft | Family::State | Family::Local => rocksdb::DBCompressionType::None,
+            });
+            options.set_write_buffer_size(32 << 20);
+            ColumnFamilyDescriptor::new(family.name(), options)
+        });
+        let db = DB::open_cf_descriptors(&options, path, families)?;
+        Ok(Arc::new(Self {
+            db,
+            fault: Fault::default(),
+        }))
+    }
+
+    /// Where faults are raised.
+    pub fn fault(&self) -> &Fault {
+        &self.fault
+    }
+
+    /// The engine, for iterators and snapshots.
+    pub(crate) fn db(&self) -> &DB {
+        &self.db
+    }
+
+    /// The handle of a family.
+    pub(crate) fn family(&self, family: Family) -> &ColumnFamily {
+        self.db
+            .cf_handle(family.name())
+            .expect("open() creates every family")
+    }
+
+    /// The checked value at `key`.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the value does not match its checksum.
+    pub fn read(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.db.get_cf(self.family(family), key)? {
+            Some(sealed) => unseal(family, key, sealed).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Adds a put with checksum to `batch`.
+    pub(crate) fn put(&self, batch: &mut WriteBatch, family: Family, key: &[u8], value: &[u8]) {
+        batch.put_cf(self.family(family), key, seal(family, key, value));
+    }
+
+    /// Writes `batch`; with `sync` it is on disk when this returns.
+    ///
+    /// # Errors
+    /// [`StoreError::Engine`] when the disk refuses.
+    pub(crate) fn write(&self, batch: WriteBatch, sync: bool) -> Result<(), StoreError> {
+        let mut options = WriteOptions::default();
+        options.set_sync(sync);
+        Ok(self.db.write_opt(batch, &options)?)
+    }
+
+    /// Reads, raises and writes the counter of this node's lives; returns the new one.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read or written.
+    pub fn next_incarnation(&self) -> Result<u64, StoreError> {
+        let last = match self.read(Family::Local, keys::INCARNATION)? {
+            Some(value) => decode::<u64>("incarnation", &value)?,
+            None => 0,
+        };
+        let next = last + 1;
+        let mut batch = WriteBatch::default();
+        self.put(&mut batch, Family::Local, keys::INCARNATION, &encode(&next));
+        self.write(batch, true)?;
+        Ok(next)
+    }
+}
+
+/// Encodes a value of ours.
+pub(crate) fn encode<T: serde::Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_stdvec(value).expect("our own types always encode")
+}
+
+/// Decodes a value of ours.
+pub(crate) fn decode<T: serde::de::DeserializeOwned>(
+    what: &'static str,
+    value: &[u8],
+) -> Result<T, StoreError> {
+    postcard::from_bytes(value).map_err(|error| StoreError::Format {
+        what,
+        why: error.to_string(),
+    })
+}

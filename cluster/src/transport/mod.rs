@@ -1,0 +1,504 @@
+//! Mutually authenticated QUIC between the nodes (RFC 9000, 9001).
+//!
+//! One connection per pair carries every lane, each request on its own stream with a
+//! priority, so that a snapshot never delays a heartbeat. Either side may dial; both use
+//! what is there. Deliberately not here: what requests mean ([`Serve`] knows).
+//!
+//! Invariant: a stream is served only after the peer's certificate was found to name a
+//! node of our cluster that was not removed.
+
+pub mod tls;
+pub mod wire;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use rustls_pki_types::CertificateDer;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use strowger_core::ports::NodeNumber;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::error::{CallError, OpenError};
+use crate::identity::{Identity, name_of, subject_of};
+use crate::limits;
+use wire::{Kind, WireError};
+
+/// A boxed future of this crate's servers.
+pub type Serving<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Serves what peers ask.
+pub trait Serve: Send + Sync + 'static {
+    /// Answers one request.
+    fn serve(
+        self: Arc<Self>,
+        from: NodeNumber,
+        kind: Kind,
+        body: Vec<u8>,
+    ) -> Serving<'static, Result<Vec<u8>, String>>;
+
+    /// Receives a snapshot from `stream`.
+    fn snapshot(
+        self: Arc<Self>,
+        from: NodeNumber,
+        stream: RecvStream,
+    ) -> Serving<'static, Result<Vec<u8>, String>>;
+
+    /// Takes one one-way message.
+    fn message(&self, from: NodeNumber, body: Vec<u8>);
+
+    /// Answers a newcomer without a certificate.
+    fn bootstrap(self: Arc<Self>, body: Vec<u8>) -> Serving<'static, Vec<u8>>;
+
+    /// True when `node` may not be here any more.
+    fn is_removed(&self, node: NodeNumber) -> bool;
+}
+
+/// The cluster port of this node.
+pub struct Transport {
+    endpoint: Endpoint,
+    identity: Arc<Identity>,
+    client: quinn::ClientConfig,
+    peers: Mutex<HashMap<NodeNumber, Arc<Peer>>>,
+    server: std::sync::OnceLock<Arc<dyn Serve>>,
+    stop: CancellationToken,
+}
+
+#[derive(Default)]
+struct Peer {
+    state: Mutex<PeerState>,
+    dialling: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct PeerState {
+    address: Option<String>,
+    connection: Option<Connection>,
+    failed: Option<(Instant, String)>,
+    messages: Option<mpsc::Sender<Vec<u8>>>,
+}
+
+/// A dial that failed this recently is not repeated.
+const REDIAL_PAUSE: Duration = Duration::from_millis(100);
+
+impl Transport {
+    /// Binds the port; serves nothing before [`Transport::start`].
+    ///
+    /// # Errors
+    /// [`OpenError::Bind`] or [`OpenError::Tls`].
+    pub fn bind(
+        identity: Arc<Identity>,
+        listen: SocketAddr,
+        stop: CancellationToken,
+    ) -> Result<Arc<Self>, OpenError> {
+        let tls =
+            |error: Box<dyn std::error::Error + Send + Sync>| OpenError::Tls(error.to_string());
+        let server = tls::server(&identity).map_err(tls)?;
+        let client = tls::client(&identity).map_err(tls)?;
+        let endpoint = Endpoint::server(server, listen).map_err(|source| OpenError::Bind {
+            address: listen,
+            source,
+        })?;
+        let peers = Mutex::default();
+        let server = std::sync::OnceLock::new();
+        Ok(Arc::new(Self {
+            endpoint,
+            identity,
+            client,
+            peers,
+            server,
+            stop,
+        }))
+    }
+
+    /// Starts accepting; `server` answers.
+    pub fn start(self: &Arc<Self>, server: Arc<dyn Serve>) {
+        if self.server.set(server).is_err() {
+            return;
+        }
+        let transport = self.clone();
+        tokio::spawn(async move {
+            let stop = transport.stop.clone();
+            loop {
+                let incoming = tokio::select! {
+                    () = stop.cancelled() => break,
+                    incoming = transport.endpoint.accept() => incoming,
+                };
+                let Some(incoming) = incoming else { break };
+                tokio::spawn(transport.clone().accept(incoming));
+            }
+            transport.endpoint.close(wire::CLOSE_GONE, b"closing");
+        });
+    }
+
+    /// Notes where `node` is dialled.
+    pub fn set_address(&self, node: NodeNumber, address: &str) {
+        let peer = self.peer(node);
+        let mut state = peer.state.lock();
+        if state.address.as_deref() != Some(address) {
+            state.address = Some(address.to_owned());
+            state.failed = None;
+        }
+    }
+
+    /// Where `node` is dialled.
+    pub fn address(&self, node: NodeNumber) -> Option<String> {
+        self.peers.lock().get(&node)?.state.lock().address.clone()
+    }
+
+    /// Closes the connection to `node`, because its process is gone.
+    pub fn drop_connection(&self, node: NodeNumber) {
+        let connection = self.peer(node).state.lock().connection.take();
+        if let Some(connection) = connection {
+            connection.close(wire::CLOSE_GONE, b"peer is gone");
+        }
+    }
+
+    fn peer(&self, node: NodeNumber) -> Arc<Peer> {
+        self.peers.lock().entry(node).or_default().clone()
+    }
+
+    /// Asks `node` and waits for its answer at most `deadline`.
+    ///
+    /// # Errors
+    /// [`CallError`]; after [`CallError::Timeout`] the peer may have acted.
+    pub async fn request(
+        self: &Arc<Self>,
+        node: NodeNumber,
+        kind: Kind,
+        body: &[u8],
+        deadline: Duration,
+    ) -> Result<Vec<u8>, CallError> {
+        if body.len() > limits::RPC_BYTES_MAX {
+            return Err(CallError::TooLarge(limits::RPC_BYTES_MAX));
+        }
+        let mut sent = false;
+        let exchange = async {
+            let connection = self.connect(node).await?;
+            let unreachable = |error: WireError| CallError::Unreachable {
+                node,
+                why: error.to_string(),
+            };
+            let (mut send, mut receive) = connection
+                .open_bi()
+                .await
+                .map_err(|error| unreachable(WireError::stream(error)))?;
+            sent = true;
+            wire::send_request(&mut send, kind, body)
+                .await
+                .map_err(|_| CallError::Timeout(node))?;
+            match wire::read_answer(&mut receive).await {
+                Ok(answer) => Ok(answer),
+                Err(WireError::Refused(why)) => Err(CallError::Refused { node, why }),
+                // The request may have arrived before the connection broke.
+                Err(WireError::Stream(_)) => Err(CallError::Timeout(node)),
+            }
+        };
+        match tokio::time::timeout(deadline, exchange).await {
+            Ok(result) => result,
+            Err(_) if sent => Err(CallError::Timeout(node)),
+            Err(_) => Err(CallError::Unreachable {
+                node,
+                why: "no connection in time".into(),
+            }),
+        }
+    }
+
+    /// [`Transport::request`] with encoded request and answer.
+    ///
+    /// # Errors
+    /// [`CallError`]; an answer that cannot be read counts as refused.
+    pub async fn ask<Q: Serialize, A: DeserializeOwned>(
+        self: &Arc<Self>,
+        node: NodeNumber,
+        kind: Kind,
+        question: &Q,
+        deadline: Duration,
+    ) -> Result<A, CallError> {
+        let answer = self
+            .request(node, kind, &crate::store::encode(question), deadline)
+            .await?;
+        postcard::from_bytes(&answer).map_err(|error| CallError::Refused {
+            node,
+            why: error.to_string(),
+        })
+    }
+
+    /// Opens a stream of frames to `node`.
+    ///
+    /// # Errors
+    /// [`CallError`] when it cannot be reached.
+    pub async fn stream(
+        self: &Arc<Self>,
+        node: NodeNumber,
+        kind: Kind,
+    ) -> Result<(SendStream, RecvStream), CallError> {
+        let unreachable = |why: String| CallError::Unreachable { node, why };
+        let connection = self.connect(node).await?;
+        let (mut send, receive) = connection
+            .open_bi()
+            .await
+            .map_err(|error| unreachable(error.to_string()))?;
+        send.set_priority(kind.priority())
+            .map_err(|error| unreachable(error.to_string()))?;
+        send.write_all(&[kind as u8])
+            .await
+            .map_err(|error| unreachable(error.to_string()))?;
+        Ok((send, receive))
+    }
+
+    /// Queues a one-way message for `node`.
+    ///
+    /// # Errors
+    /// [`CallError::QueueFull`], [`CallError::TooLarge`], [`CallError::Unknown`].
+    pub fn send(self: &Arc<Self>, node: NodeNumber, body: Vec<u8>) -> Result<(), CallError> {
+        if body.len() > limits::MESSAGE_BYTES_MAX {
+            return Err(CallError::TooLarge(limits::MESSAGE_BYTES_MAX));
+        }
+        let peer = self.peer(node);
+        let mut state = peer.state.lock();
+        if state.address.is_none() && state.connection.is_none() {
+            return Err(CallError::Unknown(node));
+        }
+        let queue = state.messages.get_or_insert_with(|| {
+            let (queue, messages) = mpsc::channel(limits::MESSAGES_QUEUED_MAX);
+            tokio::spawn(self.clone().deliver(node, messages));
+            queue
+        });
+        queue.try_send(body).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => CallError::QueueFull(node),
+            mpsc::error::TrySendError::Closed(_) => CallError::Closed,
+        })
+    }
+
+    /// Writes queued messages on one long stream; a message whose write fails is lost,
+    /// which is what one-way means.
+    async fn deliver(self: Arc<Self>, node: NodeNumber, mut messages: mpsc::Receiver<Vec<u8>>) {
+        let mut stream: Option<SendStream> = None;
+        loop {
+            let body = tokio::select! {
+                () = self.stop.cancelled() => return,
+                body = messages.recv() => body,
+            };
+            let Some(body) = body else { return };
+            if stream.is_none()
+                && let Ok(connection) = self.connect(node).await
+            {
+                stream = connection.open_uni().await.ok();
+            }
+            if let Some(open) = &mut stream
+                && wire::send_frame(open, &body).await.is_err()
+            {
+                stream = None;
+            }
+        }
+    }
+
+    /// The live connection to `node`, dialling when there is none.
+    async fn connect(self: &Arc<Self>, node: NodeNumber) -> Result<Connection, CallError> {
+        let peer = self.peer(node);
+        if let Some(connection) = peer.live() {
+            return Ok(connection);
+        }
+        let _turn = peer.dialling.lock().await;
+        if let Some(connection) = peer.live() {
+            return Ok(connection);
+        }
+        let address = {
+            let state = peer.state.lock();
+            if let Some((at, why)) = &state.failed
+                && at.elapsed() < REDIAL_PAUSE
+            {
+                return Err(CallError::Unreachable {
+                    node,
+                    why: why.clone(),
+                });
+            }
+            state.address.clone().ok_or(CallError::Unknown(node))?
+        };
+        match self.dial(node, &address).await {
+            Ok(connection) => {
+                peer.state.lock().failed = None;
+                self.adopt(node, &peer, connection.clone());
+                Ok(connection)
+            }
+            Err(why) => {
+                tracing::debug!(node, address, why, "a peer cannot be dialled");
+                peer.state.lock().failed = Some((Instant::now(), why.clone()));
+                Err(CallError::Unreachable { node, why })
+            }
+        }
+    }
+
+    async fn dial(&self, node: NodeNumber, address: &str) -> Result<Connection, String> {
+        let socket = resolve(address).await?;
+        let name = name_of(node, self.identity.cluster);
+        let connecting = self
+            .endpoint
+            .connect_with(self.client.clone(), socket, &name)
+            .map_err(|error| error.to_string())?;
+        match tokio::time::timeout(limits::DIAL_TIMEOUT, connecting).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("no answer".to_owned()),
+        }
+    }
+
+    /// Uses `connection` for `node` from now on and serves what comes over it. An older
+    /// one is left to end by itself: both sides may have dialled at once.
+    fn adopt(self: &Arc<Self>, node: NodeNumber, peer: &Arc<Peer>, connection: Connection) {
+        peer.state.lock().connection = Some(connection.clone());
+        tokio::spawn(self.clone().serve(node, peer.clone(), connection));
+    }
+
+    async fn accept(self: Arc<Self>, incoming: quinn::Incoming) {
+        let remote = incoming.remote_address();
+        let connection = match incoming.await {
+            Ok(connection) => connection,
+            Err(error) => {
+                tracing::warn!(%remote, %error, "a connection to the cluster port was refused");
+                return;
+            }
+        };
+        let protocol = connection
+            .handshake_data()
+            .and_then(|shaken| {
+                shaken
+                    .downcast::<quinn::crypto::rustls::HandshakeData>()
+                    .ok()
+            })
+            .and_then(|shaken| shaken.protocol);
+        if protocol.as_deref() == Some(tls::ALPN_JOIN) {
+            self.bootstrap(connection).await;
+            return;
+        }
+        let Some(server) = self.server.get() else {
+            return;
+        };
+        let subject = connection
+            .peer_identity()
+            .and_then(|chain| chain.downcast::<Vec<CertificateDer<'static>>>().ok())
+            .and_then(|chain| subject_of(chain.first()?));
+        match subject {
+            Some((node, cluster)) if cluster == self.identity.cluster => {
+                if server.is_removed(node) {
+                    tracing::warn!(node, %remote, "refused a node that was removed");
+                    connection.close(wire::CLOSE_REFUSED, b"removed");
+                } else {
+                    self.adopt(node, &self.peer(node), connection);
+                }
+            }
+            _ => {
+                tracing::error!(%remote, "SW0442: refused a peer without a certificate of ours");
+                connection.close(wire::CLOSE_REFUSED, b"no certificate of this cluster");
+            }
+        }
+    }
+
+    /// One question of a newcomer, then the connection ends.
+    async fn bootstrap(&self, connection: Connection) {
+        let Some(server) = self.server.get() else {
+            return;
+        };
+        let exchange = async {
+            let (mut send, mut receive) = connection.accept_bi().await.ok()?;
+            let body = receive.read_to_end(limits::JOIN_BYTES_MAX).await.ok()?;
+            let answer = server.clone().bootstrap(body).await;
+            send.write_all(&answer).await.ok()?;
+            send.finish().ok()?;
+            send.stopped().await.ok()
+        };
+        if tokio::time::timeout(Duration::from_secs(15), exchange)
+            .await
+            .is_err()
+        {
+            connection.close(wire::CLOSE_REFUSED, b"too slow");
+        }
+    }
+
+    async fn serve(self: Arc<Self>, node: NodeNumber, peer: Arc<Peer>, connection: Connection) {
+        let Some(server) = self.server.get() else {
+            return;
+        };
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                stream = connection.accept_bi() => match stream {
+                    Ok((send, receive)) => {
+                        tokio::spawn(serve_stream(server.clone(), node, send, receive));
+                    }
+                    Err(_) => break,
+                },
+                stream = connection.accept_uni() => match stream {
+                    Ok(receive) => {
+                        tokio::spawn(serve_messages(server.clone(), node, receive));
+                    }
+                    Err(_) => break,
+                },
+            }
+        }
+        let mut state = peer.state.lock();
+        let current = state.connection.as_ref().map(Connection::stable_id);
+        if current == Some(connection.stable_id()) {
+            state.connection = None;
+        }
+    }
+}
+
+impl Peer {
+    fn live(&self) -> Option<Connection> {
+        let state = self.state.lock();
+        state
+            .connection
+            .as_ref()
+            .filter(|live| live.close_reason().is_none())
+            .cloned()
+    }
+}
+
+/// The socket address of `address`, which may be a host name.
+pub async fn resolve(address: &str) -> Result<SocketAddr, String> {
+    if let Ok(socket) = address.parse() {
+        return Ok(socket);
+    }
+    let mut found = tokio::net::lookup_host(address)
+        .await
+        .map_err(|error| error.to_string())?;
+    found
+        .next()
+        .ok_or_else(|| format!("{address} has no address"))
+}
+
+async fn serve_stream(
+    server: Arc<dyn Serve>,
+    node: NodeNumber,
+    mut send: SendStream,
+    mut receive: RecvStream,
+) {
+    let Some(kind) = wire::read_kind(&mut receive).await else {
+        return;
+    };
+    let _ = send.set_priority(kind.priority());
+    if kind == Kind::Snapshot {
+        let answer = server.snapshot(node, receive).await;
+        return wire::send_answer(&mut send, answer).await;
+    }
+    let Ok(body) = receive.read_to_end(limits::RPC_BYTES_MAX).await else {
+        return;
+    };
+    let answer = server.serve(node, kind, body).await;
+    wire::send_answer(&mut send, answer).await;
+}
+
+async fn serve_messages(server: Arc<dyn Serve>, node: NodeNumber, mut receive: RecvStream) {
+    while let Ok(body) = wire::read_frame(&mut receive, limits::MESSAGE_BYTES_MAX).await {
+        server.message(node, body);
+    }
+}
