@@ -154,7 +154,9 @@ mod tests {
         let ours = |codec| bytes.iter().map(|b| decode(codec, *b)).collect::<Vec<_>>();
         let theirs = |decoder: &mut dyn Decoder| {
             let mut linear = vec![0; bytes.len()];
-            decoder.decode_into(&bytes, &mut linear);
+            decoder
+                .decode_into(&bytes, &mut linear)
+                .expect("as many samples as bytes");
             linear
         };
         assert_eq!(theirs(&mut PcmuDecoder::new()), ours(Codec::Pcmu));

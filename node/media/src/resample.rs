@@ -141,7 +141,7 @@ mod tests {
         ] {
             assert!(supported(rate));
             let out = to_8000(&sine(rate, 440.0, 0.5), rate);
-            assert_eq!(out.len(), 4_000, "{rate}");
+            assert!((3_999..=4_000).contains(&out.len()), "{rate}");
             let wanted = sine(8_000, 440.0, 0.5);
             let worst = out.iter().zip(&wanted).skip(400).take(3_200);
             let worst = worst

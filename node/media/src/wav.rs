@@ -310,3 +310,167 @@ fn mix(format: &Format, frame: &[u8]) -> f32 {
     let sum: f32 = samples.map(|bytes| format.coding.sample(bytes)).sum();
     sum / format.channels as f32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::Cursor;
+
+    fn chunk(name: &[u8; 4], body: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(body.len()).expect("small");
+        let mut bytes = [name.as_slice(), &length.to_le_bytes(), body].concat();
+        bytes.resize(bytes.len() + body.len() % 2, 0);
+        bytes
+    }
+
+    fn file(format: [u16; 3], rate: u32, body: &[u8]) -> Vec<u8> {
+        let [tag, channels, bits] = format;
+        let align = channels * bits / 8;
+        let mut fmt = [tag.to_le_bytes(), channels.to_le_bytes()].concat();
+        fmt.extend([rate.to_le_bytes(), (rate * u32::from(align)).to_le_bytes()].concat());
+        fmt.extend([align.to_le_bytes(), bits.to_le_bytes()].concat());
+        let chunks = [
+            chunk(b"fmt ", &fmt),
+            chunk(b"LIST", b"odd"),
+            chunk(b"data", body),
+        ]
+        .concat();
+        chunk(b"RIFF", &[b"WAVE".as_slice(), &chunks].concat())
+    }
+
+    #[test]
+    fn pcm_and_g711_mono_and_stereo_are_read() {
+        let sixteen = file([PCM, 1, 16], 8_000, &[1, 0, 0, 0x80]);
+        assert_eq!(read(&sixteen), Ok(vec![1, i16::MIN]));
+        let stereo = file([PCM, 2, 16], 8_000, &[10, 0, 30, 0]);
+        assert_eq!(read(&stereo), Ok(vec![20]));
+        assert_eq!(
+            read(&file([PCM, 1, 8], 8_000, &[128, 129])),
+            Ok(vec![0, 256])
+        );
+        assert_eq!(
+            read(&file([PCM, 1, 24], 8_000, &[9, 2, 1])),
+            Ok(vec![0x102])
+        );
+        assert_eq!(
+            read(&file([MU_LAW, 1, 8], 8_000, &[0xff, 0x00])),
+            Ok(vec![0, -32_124])
+        );
+        assert_eq!(read(&file([A_LAW, 1, 8], 8_000, &[0xd5])), Ok(vec![8]));
+        let slow = file([PCM, 1, 16], 16_000, &[0; 64]);
+        assert_eq!(read(&slow).map(|pcm| pcm.len()), Ok(16));
+    }
+
+    #[test]
+    fn a_file_of_another_writer_is_read() {
+        let spec = hound::WavSpec {
+            channels: 2,
+            sample_rate: 44_100,
+            bits_per_sample: 16,
+            sample_format: hound::SampleFormat::Int,
+        };
+        let mut bytes = Cursor::new(Vec::new());
+        let mut writer = hound::WavWriter::new(&mut bytes, spec).expect("in memory");
+        for _ in 0..44_100 {
+            writer.write_sample(1_000i16).expect("in memory");
+            writer.write_sample(3_000i16).expect("in memory");
+        }
+        writer.finalize().expect("in memory");
+        let pcm = read(bytes.get_ref()).expect("valid");
+        assert_eq!(pcm.len(), 8_000);
+        assert!(pcm[200..7_800].iter().all(|s| (1_999..=2_001).contains(s)));
+    }
+
+    #[test]
+    fn refusals_say_what_and_where() {
+        let good = file([PCM, 1, 16], 8_000, &[1, 0, 2, 0]);
+        assert_eq!(read(&[]), Err(ClipError::Empty));
+        assert_eq!(
+            read(b"ID3"),
+            Err(ClipError::NotWav {
+                expected: "RIFF",
+                offset: 0
+            })
+        );
+        assert_eq!(
+            read(&good[..10]),
+            Err(ClipError::NotWav {
+                expected: "WAVE",
+                offset: 8
+            })
+        );
+        assert_eq!(
+            read(&good[..12]),
+            Err(ClipError::Missing {
+                chunk: "fmt ",
+                offset: 12
+            })
+        );
+        assert_eq!(
+            read(&good[..48]),
+            Err(ClipError::Missing {
+                chunk: "data",
+                offset: 48
+            })
+        );
+        let cut = read(&good[..good.len() - 1]);
+        let wanted = "truncated: chunk `data` at byte 48 needs 4 bytes, 3 follow";
+        assert_eq!(
+            cut.map_err(|error| error.to_string()),
+            Err(wanted.to_owned())
+        );
+        let silent = file([PCM, 1, 16], 8_000, &[]);
+        assert_eq!(read(&silent), Err(ClipError::NoSound { offset: 48 }));
+        let mut channels = good.clone();
+        channels[22] = 0;
+        let corrupt = ClipError::Corrupt {
+            field: "channels",
+            value: 0,
+            offset: 22,
+        };
+        assert_eq!(read(&channels), Err(corrupt));
+        let mut align = good.clone();
+        align[32] = 7;
+        let corrupt = ClipError::Corrupt {
+            field: "bytes per frame",
+            value: 7,
+            offset: 32,
+        };
+        assert_eq!(read(&align), Err(corrupt));
+        let refused = |file: Vec<u8>| match read(&file) {
+            Err(ClipError::Unsupported {
+                field,
+                value,
+                offset,
+            }) => (field, value, offset),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(refused(file([3, 1, 32], 8_000, &[0; 4])), ("format", 3, 20));
+        assert_eq!(
+            refused(file([PCM, 1, 64], 8_000, &[0; 8])),
+            ("bits per sample", 64, 34)
+        );
+        assert_eq!(
+            refused(file([PCM, 1, 16], 44_101, &[0; 2])),
+            ("sample rate", 44_101, 24)
+        );
+        let long = vec![0; 8_000 * 1_802];
+        let too_long = ClipError::TooLong { seconds: 1_802 };
+        assert_eq!(read(&file([A_LAW, 1, 8], 8_000, &long)), Err(too_long));
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_files_are_refused_or_read_but_do_no_harm(
+            at in 0usize..56, value: u8, cut in 0usize..56,
+        ) {
+            let mut bytes = file([PCM, 1, 16], 8_000, &[1, 0, 2, 0]);
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = value;
+            }
+            bytes.truncate(bytes.len().saturating_sub(cut));
+            let _ = read(&bytes);
+        }
+    }
+}
