@@ -203,6 +203,7 @@ fn write_configuration(folder: &Path, account: &Account<'_>, control_port: u16) 
     let configuration = format!(
         "poll_method epoll\n\
          sip_listen {address}:{port}\n\
+         net_interface {address}\n\
          call_max_calls 4\n\
          call_local_timeout 120\n\
          audio_path {at}\n\

@@ -20,11 +20,17 @@ use tempfile::TempDir;
 use crate::api::Api;
 use crate::poll::{eventually, within_time};
 use crate::programs;
+use crate::tone;
 
 /// All nodes serve within this time on a busy machine.
 const START_MAX: Duration = Duration::from_secs(90);
 /// SIGTERM ends a demo within 10 s (a promise); beyond this it is killed.
 const STOP_MAX: Duration = Duration::from_secs(15);
+
+/// The greeting of the test sites, recognised by its frequency.
+pub const GREETING_HZ: u32 = 350;
+/// The music on hold of the test sites.
+pub const MUSIC_HZ: u32 = 480;
 
 /// A running demo cluster.
 pub struct Cluster {
@@ -89,6 +95,8 @@ impl Cluster {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let site_folder = folder.path().join("site");
         copy_folder(&programs::fixture("sites"), &site_folder);
+        tone::write_wav(&site_folder.join("hello.wav"), GREETING_HZ, 1);
+        tone::write_wav(&site_folder.join("hold.wav"), MUSIC_HZ, 3);
         prepare(&site_folder);
         let dir = folder.path().join("demo");
         let (demo, ready) = spawn_demo(&dir, &site_folder.join(site));

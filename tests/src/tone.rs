@@ -31,19 +31,33 @@ pub fn write_wav(path: &Path, hz: u32, seconds: u32) {
     writer.finalize().expect("the disk takes a short file");
 }
 
-/// Reads a mono or stereo 16-bit WAV file (channels averaged); returns rate and samples.
-/// A file that is still being written is read as far as it goes.
+/// Reads a 16-bit WAV file (channels averaged); returns rate and samples. A file that is
+/// still being written states no length yet: it is read as far as it goes.
 pub fn read_wav(path: &Path) -> Option<(u32, Vec<i16>)> {
-    let reader = hound::WavReader::open(path).ok()?;
-    let spec = reader.spec();
-    let all: Vec<i32> =
-        reader.into_samples::<i16>().map_while(Result::ok).map(i32::from).collect();
-    let channels = i32::from(spec.channels.max(1));
-    let mixed = all
-        .chunks(usize::from(spec.channels.max(1)))
-        .map(|frame| (frame.iter().sum::<i32>() / channels) as i16)
+    let bytes = std::fs::read(path).ok()?;
+    let word = |at: usize| Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
+    let long = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    let (mut channels, mut rate) = (1, RATE);
+    // Chunks follow the twelve bytes of `RIFF….WAVE`.
+    let mut at = 12;
+    loop {
+        let length = usize::try_from(long(at + 4)?).ok()?;
+        match bytes.get(at..at + 4)? {
+            b"fmt " => (channels, rate) = (word(at + 10)?.max(1), long(at + 12)?),
+            b"data" => break,
+            _ => {}
+        }
+        at += 8 + length + length % 2;
+    }
+    let samples = bytes.get(at + 8..)?;
+    let mixed = samples
+        .chunks_exact(2 * usize::from(channels))
+        .map(|frame| {
+            let pairs = frame.chunks_exact(2).map(|s| i32::from(i16::from_le_bytes([s[0], s[1]])));
+            (pairs.sum::<i32>() / i32::from(channels)) as i16
+        })
         .collect();
-    Some((spec.sample_rate, mixed))
+    Some((rate, mixed))
 }
 
 /// The share (0 to 1) of the energy of `samples` that lies at `hz`, by Goertzel's method.
