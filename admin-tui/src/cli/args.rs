@@ -1,0 +1,273 @@
+//! The words of the command line. Only what works is offered.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::render::Output;
+
+/// Operator commands of the Strowger telephone exchange.
+#[derive(Debug, Parser)]
+#[command(
+    name = "strowger",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
+pub struct Args {
+    /// Nodes to ask, tried in order: URLs separated by commas
+    #[arg(
+        long,
+        global = true,
+        env = "STROWGER_API",
+        value_name = "URL,…",
+        value_delimiter = ',',
+        default_value = "http://127.0.0.1:8080"
+    )]
+    pub api: Vec<String>,
+    /// File that holds the access token
+    #[arg(long, global = true, env = "STROWGER_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Certificate of the cluster's CA (PEM), for https
+    #[arg(long, global = true, env = "STROWGER_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Form of the answer
+    #[arg(long, short, global = true, value_enum, default_value = "table")]
+    pub output: Output,
+    /// The command.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// The families of commands.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// The cluster at a glance
+    Cluster {
+        /// What to do.
+        #[command(subcommand)]
+        verb: ClusterVerb,
+    },
+    /// Nodes of the cluster
+    Node {
+        /// What to do.
+        #[command(subcommand)]
+        verb: NodeVerb,
+    },
+    /// The replicated configuration
+    Site {
+        /// What to do.
+        #[command(subcommand)]
+        verb: SiteVerb,
+    },
+    /// Extensions of the site
+    Extension {
+        /// What to do.
+        #[command(subcommand)]
+        verb: ThingVerb,
+    },
+    /// Registered phones
+    Registration {
+        /// What to do.
+        #[command(subcommand)]
+        verb: ListVerb,
+    },
+    /// Agents
+    Agent {
+        /// What to do.
+        #[command(subcommand)]
+        verb: AgentVerb,
+    },
+    /// Queues
+    Queue {
+        /// What to do.
+        #[command(subcommand)]
+        verb: ThingVerb,
+    },
+    /// Live calls
+    Call {
+        /// What to do.
+        #[command(subcommand)]
+        verb: CallVerb,
+    },
+    /// Trunks
+    Trunk {
+        /// What to do.
+        #[command(subcommand)]
+        verb: ThingVerb,
+    },
+    /// Call detail records
+    Cdr {
+        /// What to do.
+        #[command(subcommand)]
+        verb: CdrVerb,
+    },
+    /// Totals of each queue
+    Figures,
+    /// Follow the event stream, one event a line
+    Events {
+        /// Cursor after which to begin, or `now`
+        #[arg(long, value_name = "CURSOR", default_value = "now")]
+        from: String,
+        /// End after this many events
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+    },
+    /// Check the cluster; exit code 1 when something is wrong
+    Doctor,
+    /// The live board
+    Console,
+}
+
+/// Verbs of the cluster.
+#[derive(Debug, Subcommand)]
+pub enum ClusterVerb {
+    /// Show it
+    Show,
+}
+
+/// Verbs of a family with a list only.
+#[derive(Debug, Subcommand)]
+pub enum ListVerb {
+    /// List all
+    List,
+}
+
+/// Verbs of a family without actions.
+#[derive(Debug, Subcommand)]
+pub enum ThingVerb {
+    /// List all
+    List,
+    /// Show one
+    Show {
+        /// Its name or number
+        name: String,
+    },
+}
+
+/// Verbs of nodes.
+#[derive(Debug, Subcommand)]
+pub enum NodeVerb {
+    /// List all
+    List,
+    /// Show one
+    Show {
+        /// Such as 2 or node_2
+        id: String,
+    },
+    /// Print a one-time token for `strowgerd join`
+    Invite {
+        /// Seconds until it expires
+        #[arg(long, value_name = "S", default_value_t = 3_600)]
+        ttl_s: u64,
+    },
+    /// Stop new calls at a node and move its addresses away
+    Drain {
+        /// Such as 2 or node_2
+        id: String,
+    },
+    /// Take a drain back
+    Undrain {
+        /// Such as 2 or node_2
+        id: String,
+    },
+    /// Take a node out of the cluster for good
+    Remove {
+        /// Such as 2 or node_2
+        id: String,
+        /// Even while it owns live calls
+        #[arg(long)]
+        force: bool,
+    },
+}
+
+/// Verbs of the site.
+#[derive(Debug, Subcommand)]
+pub enum SiteVerb {
+    /// Apply a site file with the files it names
+    Apply {
+        /// The site file (TOML)
+        file: PathBuf,
+        /// Validate and show the difference only
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Print the site file in force
+    Show,
+    /// List the versions
+    History,
+    /// Apply an earlier version again
+    Rollback {
+        /// The version
+        version: u64,
+    },
+}
+
+/// Verbs of agents.
+#[derive(Debug, Subcommand)]
+pub enum AgentVerb {
+    /// List all
+    List,
+    /// Show one
+    Show {
+        /// The agent
+        id: String,
+    },
+    /// Sign an agent in
+    SignIn {
+        /// The agent
+        id: String,
+        /// Extension to work at; the agent's own unless given
+        #[arg(long, value_name = "N")]
+        extension: Option<String>,
+    },
+    /// Sign an agent out; a live call goes on
+    SignOut {
+        /// The agent
+        id: String,
+    },
+    /// Pause an agent
+    Pause {
+        /// The agent
+        id: String,
+        /// Why, shown to supervisors
+        #[arg(long, value_name = "TEXT", default_value = "operator")]
+        reason: String,
+    },
+    /// End an agent's pause or wrap-up
+    Ready {
+        /// The agent
+        id: String,
+    },
+}
+
+/// Verbs of calls.
+#[derive(Debug, Subcommand)]
+pub enum CallVerb {
+    /// List all
+    List,
+    /// Show one with its legs
+    Show {
+        /// The call
+        id: String,
+    },
+    /// End a call
+    Hangup {
+        /// The call
+        id: String,
+    },
+}
+
+/// Verbs of call detail records.
+#[derive(Debug, Subcommand)]
+pub enum CdrVerb {
+    /// List them, oldest first
+    List {
+        /// Cursor of the last record already read
+        #[arg(long, value_name = "CURSOR")]
+        after: Option<String>,
+        /// At most this many
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+    },
+}

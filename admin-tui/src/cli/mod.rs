@@ -1,0 +1,255 @@
+//! The operator's commands: one file per family of verbs.
+
+mod args;
+mod doctor;
+mod events;
+mod lists;
+mod site;
+
+use std::ffi::OsString;
+
+use clap::Parser;
+use serde_json::Value;
+use strowger_core::api::{Action, Command, Node};
+
+use crate::client::{Client, segment};
+use crate::endpoint::Access;
+use crate::error::{Exit, Failure};
+use crate::render::{self, Output, shape};
+use crate::{console, limits};
+use args::{AgentVerb, Args, CallVerb, NodeVerb, SiteVerb, Verb};
+
+/// What every command needs.
+struct Session {
+    client: Client,
+    output: Output,
+}
+
+/// Runs the command line; prints its answer or its failure.
+pub fn main(line: impl Iterator<Item = OsString>) -> Exit {
+    let line: Vec<OsString> = line.collect();
+    let args = match Args::try_parse_from(&line) {
+        Ok(args) => args,
+        Err(error) if !error.use_stderr() => {
+            return printed(render::print(&error.to_string()));
+        }
+        Err(error) => {
+            let output = if wants_json(&line) {
+                Output::Json
+            } else {
+                Output::Table
+            };
+            return failed(output, &misused(&error));
+        }
+    };
+    let output = args.output;
+    match run(args) {
+        Ok(exit) => exit,
+        Err(failure) => failed(output, &failure),
+    }
+}
+
+fn run(args: Args) -> Result<Exit, Failure> {
+    let access = Access::read(
+        &args.api,
+        args.token_file.as_deref(),
+        args.ca_file.as_deref(),
+    )?;
+    let timeout = match &args.verb {
+        Verb::Site {
+            verb: SiteVerb::Apply { .. },
+        } => limits::APPLY_TIMEOUT,
+        Verb::Console => limits::CONSOLE_TIMEOUT,
+        _ => limits::ANSWER_TIMEOUT,
+    };
+    let session = Session {
+        client: Client::new(access, timeout),
+        output: args.output,
+    };
+    match args.verb {
+        Verb::Console => console::run(session.client).map(|()| Exit::Done),
+        Verb::Events { from, limit } => events::run(&session, &from, limit),
+        Verb::Doctor => doctor::run(&session),
+        Verb::Site { verb } => site::run(&session, verb),
+        Verb::Node { verb } => node(&session, verb),
+        Verb::Agent { verb } => agent(&session, verb),
+        Verb::Call { verb } => call(&session, verb),
+        Verb::Cluster { .. }
+        | Verb::Extension { .. }
+        | Verb::Registration { .. }
+        | Verb::Queue { .. }
+        | Verb::Trunk { .. }
+        | Verb::Cdr { .. }
+        | Verb::Figures => lists::run(&session, args.verb),
+    }
+}
+
+fn node(session: &Session, verb: NodeVerb) -> Result<Exit, Failure> {
+    match verb {
+        NodeVerb::List => session.list("/v1/nodes", &shape::NODE),
+        NodeVerb::Show { id } => session.show("/v1/nodes", &node_id(&id), &shape::NODE),
+        NodeVerb::Invite { ttl_s } => {
+            let body = serde_json::json!({ "ttl_s": ttl_s });
+            let invitation = session.client.post("/v1/nodes/invite", &body)?;
+            match session.output {
+                // The token alone, ready for `strowgerd join --token "$(…)"`.
+                Output::Table => session.print(&table_token(&invitation)),
+                Output::Json | Output::Csv => session.one(&shape::INVITATION, &invitation),
+            }
+        }
+        NodeVerb::Drain { id } => session.act(Action::NodeDrain { node: node_id(&id) }),
+        NodeVerb::Undrain { id } => session.act(Action::NodeUndrain { node: node_id(&id) }),
+        NodeVerb::Remove { id, force } => remove(session, &node_id(&id), force),
+    }
+}
+
+/// Removing a node that is up is asked for twice: its calls end with it.
+fn remove(session: &Session, id: &str, force: bool) -> Result<Exit, Failure> {
+    let node: Node = session.client.get(&format!("/v1/nodes/{}", segment(id)))?;
+    if !force && node.state == "up" && node.calls > 0 {
+        return Err(Failure::Usage {
+            what: format!("{id} is up and owns {} calls", node.calls),
+            next: "drain it first, or add --force".to_owned(),
+        });
+    }
+    session.act(Action::NodeRemove {
+        node: id.to_owned(),
+    })
+}
+
+fn agent(session: &Session, verb: AgentVerb) -> Result<Exit, Failure> {
+    match verb {
+        AgentVerb::List => session.list("/v1/agents", &shape::AGENT),
+        AgentVerb::Show { id } => session.show("/v1/agents", &id, &shape::AGENT),
+        AgentVerb::SignIn { id, extension } => session.act(Action::AgentSignIn {
+            agent: id,
+            extension,
+        }),
+        AgentVerb::SignOut { id } => session.act(Action::AgentSignOut { agent: id }),
+        AgentVerb::Pause { id, reason } => session.act(Action::AgentPause { agent: id, reason }),
+        AgentVerb::Ready { id } => session.act(Action::AgentReady { agent: id }),
+    }
+}
+
+fn call(session: &Session, verb: CallVerb) -> Result<Exit, Failure> {
+    match verb {
+        CallVerb::List => session.list("/v1/calls", &shape::CALL),
+        CallVerb::Show { id } => session.show("/v1/calls", &id, &shape::CALL),
+        CallVerb::Hangup { id } => session.act(Action::CallHangup { call: id }),
+    }
+}
+
+impl Session {
+    /// Prints the list at `path`.
+    fn list(&self, path: &str, shape: &render::Shape) -> Result<Exit, Failure> {
+        let items: Vec<Value> = self.client.get(path)?;
+        self.print(&render::list(self.output, shape, &items))
+    }
+
+    /// Prints the thing `id` of the list at `path`.
+    fn show(&self, path: &str, id: &str, shape: &render::Shape) -> Result<Exit, Failure> {
+        let item: Value = self.client.get(&format!("{path}/{}", segment(id)))?;
+        self.one(shape, &item)
+    }
+
+    fn one(&self, shape: &render::Shape, item: &Value) -> Result<Exit, Failure> {
+        self.print(&render::one(self.output, shape, item))
+    }
+
+    /// Sends a command and prints what became of it.
+    fn act(&self, action: Action) -> Result<Exit, Failure> {
+        let command = Command {
+            id: command_id(),
+            action,
+        };
+        let outcome = self.client.post("/v1/commands", &command)?;
+        if self.output == Output::Table {
+            return self.print("done\n");
+        }
+        self.one(&shape::OUTCOME, &outcome)
+    }
+
+    fn print(&self, text: &str) -> Result<Exit, Failure> {
+        render::print(text)
+            .map(|()| Exit::Done)
+            .map_err(|error| Failure::Terminal {
+                why: format!("stdout takes nothing: {error}"),
+            })
+    }
+}
+
+fn table_token(invitation: &Value) -> String {
+    let token = invitation
+        .get("token")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    format!("{}\n", crate::text::clean(token))
+}
+
+/// `2` and `node_2` name the same node.
+fn node_id(id: &str) -> String {
+    if !id.is_empty() && id.chars().all(|c| c.is_ascii_digit()) {
+        format!("node_{id}")
+    } else {
+        id.to_owned()
+    }
+}
+
+/// An id no other command of this machine carries.
+pub fn command_id() -> String {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let now = jiff::Timestamp::now().as_microsecond();
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("cmd_{now:x}_{:x}_{next}", std::process::id())
+}
+
+fn printed(result: std::io::Result<()>) -> Exit {
+    match result {
+        Ok(()) => Exit::Done,
+        Err(_) => Exit::Refused,
+    }
+}
+
+fn failed(output: Output, failure: &Failure) -> Exit {
+    eprint!("{}", render::failure(output, failure));
+    failure.exit()
+}
+
+/// The words of clap, on one line.
+fn misused(error: &clap::Error) -> Failure {
+    let text = error.to_string();
+    let what: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"))
+        .filter(|line| !line.is_empty())
+        .collect();
+    let what = what.join(" ");
+    let what = what.strip_prefix("error: ").unwrap_or(&what);
+    let next = match text.lines().find(|line| line.starts_with("Usage:")) {
+        Some(usage) => format!("{}, see --help", usage.replace("Usage:", "usage:")),
+        None => "strowger --help lists the commands".to_owned(),
+    };
+    if text.starts_with("error:") {
+        Failure::Usage {
+            what: what.to_owned(),
+            next,
+        }
+    } else {
+        // A family without a verb: clap answers with its help.
+        Failure::Usage {
+            what: "the command is not complete".to_owned(),
+            next,
+        }
+    }
+}
+
+/// Whether the line asks for JSON, found without parsing it, because it does not parse.
+fn wants_json(line: &[OsString]) -> bool {
+    line.iter()
+        .any(|word| word == "--output=json" || word == "-ojson")
+        || line
+            .windows(2)
+            .any(|pair| (pair[0] == "--output" || pair[0] == "-o") && pair[1] == "json")
+}

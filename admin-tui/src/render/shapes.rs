@@ -1,0 +1,103 @@
+//! Which fields of which object stand in which column.
+
+/// The columns of one kind of object.
+#[derive(Debug)]
+pub struct Shape {
+    /// Heading and field of each table column.
+    pub table: &'static [(&'static str, &'static str)],
+    /// Fields of the CSV, in the order of the interface.
+    pub csv: &'static [&'static str],
+}
+
+macro_rules! shapes {
+    ($($(#[$doc:meta])* $name:ident: [$($head:literal $field:literal),* $(,)?],
+        csv [$($csv:literal)*];)*) => {
+        /// The shapes by name of the object.
+        pub mod shape {
+            use super::Shape;
+            $($(#[$doc])* pub static $name: Shape = Shape {
+                table: &[$(($head, $field)),*],
+                csv: &[$($csv),*],
+            };)*
+        }
+    };
+}
+
+shapes! {
+    /// The cluster.
+    CLUSTER: ["NAME" "name", "LEADER" "leader", "TERM" "term", "APPLIED" "applied",
+        "NODES" "nodes", "UP" "nodes_up", "LEVEL" "feature_level"],
+        csv ["name" "id" "leader" "term" "applied" "nodes" "nodes_up" "feature_level"];
+    /// A service address, part of the cluster.
+    SERVICE_ADDRESS: ["ADDRESS" "address", "NODE" "node", "EPOCH" "epoch", "CALLS" "calls"],
+        csv ["address" "node" "epoch" "calls"];
+    /// A node.
+    NODE: ["NODE" "id", "ADDRESS" "address", "STATE" "state", "ROLE" "role", "TERM" "term",
+        "APPLIED" "applied", "LAG" "lag", "CALLS" "calls", "VERSION" "version",
+        "SERVICE ADDRESSES" "service_addresses"],
+        csv ["id" "address" "state" "role" "term" "applied" "lag" "calls" "version"
+            "state_hash" "service_addresses"];
+    /// An extension.
+    EXTENSION: ["EXTENSION" "extension", "REGISTERED" "registrations", "AGENTS" "agents",
+        "CONTACT" "contact"],
+        csv ["extension" "contact" "registrations" "agents"];
+    /// A registration.
+    REGISTRATION: ["EXTENSION" "extension", "CONTACT" "contact", "TRANSPORT" "transport",
+        "NODE" "node", "EXPIRES" "expires_at"],
+        csv ["extension" "contact" "transport" "node" "expires_at"];
+    /// An agent.
+    AGENT: ["AGENT" "id", "EXTENSION" "extension", "STATE" "state", "REASON" "reason",
+        "SINCE" "since_at", "CALLS" "calls", "CALL" "call", "QUEUES" "queues"],
+        csv ["id" "extension" "state" "reason" "since_at" "calls" "call" "queues"];
+    /// A queue.
+    QUEUE: ["QUEUE" "name", "STRATEGY" "strategy", "WAITING" "waiting",
+        "LONGEST" "longest_wait_ms", "READY" "agents_ready", "SIGNED IN" "agents_signed_in"],
+        csv ["name" "strategy" "waiting" "longest_wait_ms" "agents_ready" "agents_signed_in"];
+    /// A live call.
+    CALL: ["CALL" "id", "STATE" "state", "FROM" "from", "TO" "to", "SINCE" "started_at",
+        "QUEUE" "queue", "AGENT" "agent", "PLACE" "position", "WAIT" "wait_ms",
+        "NODE" "node"],
+        csv ["id" "state" "from" "to" "started_at" "queue" "agent" "position" "wait_ms" "node"
+            "address" "epoch" "legs"];
+    /// A leg, part of a call or record.
+    LEG: ["LEG" "id", "DIRECTION" "direction", "PARTY" "party", "STATE" "state",
+        "CODEC" "codec", "REMOTE" "remote", "ANSWERED" "answered_at", "SIP CALL-ID" "sip_call_id"],
+        csv ["id" "sip_call_id" "direction" "party" "remote" "codec" "state" "started_at"
+            "answered_at" "ended_at"];
+    /// A trunk.
+    TRUNK: ["TRUNK" "name", "STATE" "state", "CHANNELS" "channels", "IN USE" "in_use",
+        "PEAK" "peak"],
+        csv ["name" "channels" "in_use" "peak" "state"];
+    /// A call detail record.
+    CDR: ["STARTED" "started_at", "FROM" "from", "TO" "to", "DISPOSITION" "disposition",
+        "WAIT" "wait_ms", "TALK" "talk_ms", "QUEUE" "queue", "AGENT" "agent", "NODE" "node",
+        "SIP" "sip_status", "CURSOR" "cursor"],
+        csv ["id" "cursor" "call" "from" "to" "started_at" "queued_at" "answered_at" "ended_at"
+            "wait_ms" "talk_ms" "queue" "agent" "node" "disposition" "sip_status" "q850"
+            "legs"];
+    /// The figures of a queue.
+    FIGURES: ["TENANT" "tenant", "QUEUE" "queue", "OFFERED" "offered", "ANSWERED" "answered",
+        "ABANDONED" "abandoned", "OVERFLOWED" "overflowed", "CALLBACK" "callback_taken",
+        "NODE LOST" "node_lost", "WAITING" "waiting"],
+        csv ["tenant" "queue" "offered" "answered" "abandoned" "overflowed" "callback_taken"
+            "node_lost" "waiting" "answered_wait_ms" "talk_ms"];
+    /// An event.
+    EVENT: ["AT" "at", "TYPE" "type", "ENTITY" "entity"],
+        csv ["cursor" "at" "type" "entity" "fields"];
+    /// A version of the site.
+    SITE_VERSION: ["VERSION" "version", "APPLIED" "applied_at", "CURRENT" "current",
+        "HASH" "hash"],
+        csv ["version" "applied_at" "hash" "current"];
+    /// A password made for an extension.
+    SECRET: ["EXTENSION" "extension", "PASSWORD" "password"],
+        csv ["extension" "password"];
+    /// What became of a command.
+    OUTCOME: ["COMMAND" "id", "OUTCOME" "outcome"],
+        csv ["id" "outcome"];
+    /// An invitation.
+    INVITATION: ["TOKEN" "token", "EXPIRES" "expires_at"],
+        csv ["token" "expires_at"];
+    /// A check of `doctor`.
+    CHECK: ["CHECK" "check", "RESULT" "result", "DETAIL" "detail"],
+        csv ["check" "result" "detail"];
+}
