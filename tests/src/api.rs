@@ -38,7 +38,11 @@ impl Api {
             .http_status_as_error(false)
             .build()
             .into();
-        Self { base: base.trim_end_matches('/').to_owned(), token: token.to_owned(), agent }
+        Self {
+            base: base.trim_end_matches('/').to_owned(),
+            token: token.to_owned(),
+            agent,
+        }
     }
 
     /// The address given to [`Api::new`].
@@ -48,7 +52,10 @@ impl Api {
 
     /// The same interface with another token.
     pub fn with_token(&self, token: &str) -> Self {
-        Self { token: token.to_owned(), ..self.clone() }
+        Self {
+            token: token.to_owned(),
+            ..self.clone()
+        }
     }
 
     /// `GET path`.
@@ -105,9 +112,15 @@ impl Api {
 
     /// The sum of a metric's samples whose labels contain all of `labels`.
     pub fn metric(&self, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-        let text = self.get("/metrics").ok().filter(|answer| answer.status == 200)?.text;
-        let wanted: Vec<String> =
-            labels.iter().map(|(key, value)| format!("{key}=\"{value}\"")).collect();
+        let text = self
+            .get("/metrics")
+            .ok()
+            .filter(|answer| answer.status == 200)?
+            .text;
+        let wanted: Vec<String> = labels
+            .iter()
+            .map(|(key, value)| format!("{key}=\"{value}\""))
+            .collect();
         let samples: Vec<f64> = text
             .lines()
             .filter(|line| !line.starts_with('#'))
@@ -126,25 +139,39 @@ impl Api {
     /// # Errors
     /// The transport's message when the stream does not open.
     pub fn events(&self, from: &str) -> Result<Events, String> {
-        let url = format!("{}/v1/events?from={from}", self.base.replacen("http", "ws", 1));
-        let mut request = url.into_client_request().map_err(|error| error.to_string())?;
+        let url = format!(
+            "{}/v1/events?from={from}",
+            self.base.replacen("http", "ws", 1)
+        );
+        let mut request = url
+            .into_client_request()
+            .map_err(|error| error.to_string())?;
         let value = format!("Bearer {}", self.token);
-        let value = value.parse().map_err(|_| "the token is no header value".to_owned())?;
+        let value = value
+            .parse()
+            .map_err(|_| "the token is no header value".to_owned())?;
         request.headers_mut().insert("authorization", value);
         let (socket, _) =
             tokio_tungstenite::tungstenite::connect(request).map_err(|error| error.to_string())?;
         if let MaybeTlsStream::Plain(stream) = socket.get_ref() {
             let timeout = Some(Duration::from_millis(200));
-            stream.set_read_timeout(timeout).map_err(|error| error.to_string())?;
+            stream
+                .set_read_timeout(timeout)
+                .map_err(|error| error.to_string())?;
         }
         Ok(Events { socket })
     }
 }
 
-fn answer(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Answer, String> {
+fn answer(
+    response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> Result<Answer, String> {
     let mut response = response.map_err(|error| error.to_string())?;
     let status = response.status().as_u16();
-    let text = response.body_mut().read_to_string().map_err(|error| error.to_string())?;
+    let text = response
+        .body_mut()
+        .read_to_string()
+        .map_err(|error| error.to_string())?;
     let json = serde_json::from_str(&text).unwrap_or(Value::Null);
     Ok(Answer { status, text, json })
 }
@@ -163,7 +190,9 @@ impl Events {
         loop {
             match self.socket.read() {
                 Ok(Message::Text(text)) => {
-                    return serde_json::from_str(&text).map(Some).map_err(|e| e.to_string());
+                    return serde_json::from_str(&text)
+                        .map(Some)
+                        .map_err(|e| e.to_string());
                 }
                 Ok(Message::Close(_)) => return Err("closed".to_owned()),
                 Ok(_) => {}

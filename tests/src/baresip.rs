@@ -82,7 +82,14 @@ impl Baresip {
         control
             .set_read_timeout(Some(Duration::from_millis(50)))
             .expect("a TCP socket takes a timeout");
-        Self { child, folder, control, buffer: Vec::new(), seen: Vec::new(), tokens: 0 }
+        Self {
+            child,
+            folder,
+            control,
+            buffer: Vec::new(),
+            seen: Vec::new(),
+            tokens: 0,
+        }
     }
 
     /// Sends a command of its menu; the answer's text.
@@ -93,11 +100,23 @@ impl Baresip {
         self.control
             .write_all(&netstring::encode(&request.to_string()))
             .expect("baresip runs and listens");
-        eventually(Duration::from_secs(5), &format!("baresip answers to {name}"), || {
-            self.read();
-            let index = self.seen.iter().position(|value| value["token"] == token.as_str())?;
-            Some(self.seen.remove(index)["data"].as_str().unwrap_or_default().to_owned())
-        })
+        eventually(
+            Duration::from_secs(5),
+            &format!("baresip answers to {name}"),
+            || {
+                self.read();
+                let index = self
+                    .seen
+                    .iter()
+                    .position(|value| value["token"] == token.as_str())?;
+                Some(
+                    self.seen.remove(index)["data"]
+                        .as_str()
+                        .unwrap_or_default()
+                        .to_owned(),
+                )
+            },
+        )
     }
 
     /// Dials a number or URI.
@@ -124,13 +143,17 @@ impl Baresip {
     pub fn events(&mut self) -> Vec<String> {
         self.read();
         let kinds = self.seen.iter().filter(|value| value["event"] == true);
-        kinds.filter_map(|value| value["type"].as_str().map(str::to_owned)).collect()
+        kinds
+            .filter_map(|value| value["type"].as_str().map(str::to_owned))
+            .collect()
     }
 
     /// Waits for an event of a type.
     pub fn wait_for(&mut self, kind: &str, within: Duration) -> bool {
-        within_time(within, || self.events().iter().any(|seen| seen == kind).then_some(()))
-            .is_some()
+        within_time(within, || {
+            self.events().iter().any(|seen| seen == kind).then_some(())
+        })
+        .is_some()
     }
 
     /// Forgets the events so far.
@@ -226,7 +249,12 @@ fn write_configuration(folder: &Path, account: &Account<'_>, control_port: u16) 
          ctrl_tcp_listen {address}:{control_port}\n\
          snd_path {at}/heard\n"
     );
-    let Account { user, password, transport, .. } = account;
+    let Account {
+        user,
+        password,
+        transport,
+        ..
+    } = account;
     let answer = if account.answers { "auto" } else { "manual" };
     let line = match account.server {
         Some(server) => format!(
@@ -238,8 +266,11 @@ fn write_configuration(folder: &Path, account: &Account<'_>, control_port: u16) 
             "<sip:{user}@{address}>;regint=0;answermode={answer};audio_codecs=PCMU/8000/1\n"
         ),
     };
-    for (name, text) in [("config", configuration), ("accounts", line), ("contacts", String::new())]
-    {
+    for (name, text) in [
+        ("config", configuration),
+        ("accounts", line),
+        ("contacts", String::new()),
+    ] {
         std::fs::write(folder.join(name), text).expect("a temporary folder is writable");
     }
 }
@@ -270,12 +301,22 @@ mod tests {
             ..account
         });
         a.dial("sip:b@127.0.0.71:6081");
-        assert!(a.wait_for("CALL_ESTABLISHED", Duration::from_secs(10)), "{:?}", a.events());
-        eventually(Duration::from_secs(10), "each records the other's tone", || {
-            (a.tenths_of(620) >= 5 && b.tenths_of(440) >= 5).then_some(())
-        });
+        assert!(
+            a.wait_for("CALL_ESTABLISHED", Duration::from_secs(10)),
+            "{:?}",
+            a.events()
+        );
+        eventually(
+            Duration::from_secs(10),
+            "each records the other's tone",
+            || (a.tenths_of(620) >= 5 && b.tenths_of(440) >= 5).then_some(()),
+        );
         assert_eq!(a.tenths_of(440), 0, "a does not hear itself");
         a.hang_up();
-        assert!(b.wait_for("CALL_CLOSED", Duration::from_secs(5)), "{:?}", b.events());
+        assert!(
+            b.wait_for("CALL_CLOSED", Duration::from_secs(5)),
+            "{:?}",
+            b.events()
+        );
     }
 }

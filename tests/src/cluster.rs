@@ -66,7 +66,11 @@ pub fn parse_ready(line: &str) -> Option<Ready> {
         nodes: nodes.parse().ok()?,
         dir: PathBuf::from(dir),
         api: api.split(',').map(str::to_owned).collect(),
-        sip: sip.split(',').map(str::parse).collect::<Result<_, _>>().ok()?,
+        sip: sip
+            .split(',')
+            .map(str::parse)
+            .collect::<Result<_, _>>()
+            .ok()?,
     })
 }
 
@@ -150,15 +154,20 @@ impl Cluster {
 
     /// The interfaces of all nodes, living or not.
     pub fn apis(&self) -> Vec<Api> {
-        self.ready.api.iter().map(|base| Api::new(base, &self.token)).collect()
+        self.ready
+            .api
+            .iter()
+            .map(|base| Api::new(base, &self.token))
+            .collect()
     }
 
     /// The interface of a node that answers.
     pub fn any_api(&self) -> Api {
         eventually(Duration::from_secs(10), "a node answers", || {
-            self.apis()
-                .into_iter()
-                .find(|api| api.get("/health/live").is_ok_and(|answer| answer.status == 200))
+            self.apis().into_iter().find(|api| {
+                api.get("/health/live")
+                    .is_ok_and(|answer| answer.status == 200)
+            })
         })
     }
 
@@ -191,11 +200,15 @@ impl Cluster {
 
     /// A list command's JSON array.
     pub fn command_list(&self, arguments: &[&str]) -> Vec<Value> {
-        let (code, out, err) = programs::run(self.client().args(["--output", "json"]).args(arguments));
+        let (code, out, err) =
+            programs::run(self.client().args(["--output", "json"]).args(arguments));
         assert_eq!(code, 0, "strowger {}: {err}", arguments.join(" "));
         match serde_json::from_str(&out) {
             Ok(Value::Array(rows)) => rows,
-            other => panic!("strowger {} printed no array: {other:?}", arguments.join(" ")),
+            other => panic!(
+                "strowger {} printed no array: {other:?}",
+                arguments.join(" ")
+            ),
         }
     }
 
@@ -230,7 +243,8 @@ impl Cluster {
         let (child, lines) = spawn(command);
         self.restarted.insert(number, child);
         wait_for_line(&lines, |line| {
-            line.starts_with(&format!("ready node={number}")).then_some(())
+            line.starts_with(&format!("ready node={number}"))
+                .then_some(())
         })
         .unwrap_or_else(|seen| panic!("node {number} was not ready again; it said {seen:?}"));
     }
@@ -265,7 +279,9 @@ impl Cluster {
     pub fn log(&self, number: u64) -> Vec<Value> {
         let path = self.dir().join(format!("n{number}/log/strowgerd.log"));
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        text.lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
     }
 
     /// Log events named `panic`, over all nodes.
@@ -283,8 +299,11 @@ impl Cluster {
         if self.demo.try_wait().ok().flatten().is_none() {
             kill(pid, Signal::SIGTERM).expect("the demo runs");
         }
-        let status =
-            within_time(STOP_MAX, || self.demo.try_wait().expect("our own child can be waited for"));
+        let status = within_time(STOP_MAX, || {
+            self.demo
+                .try_wait()
+                .expect("our own child can be waited for")
+        });
         for child in self.restarted.values_mut() {
             let _ = kill(
                 Pid::from_raw(i32::try_from(child.id()).expect("a pid fits")),
@@ -323,7 +342,9 @@ impl Drop for Cluster {
             // Whatever SIGTERM did not end is killed by the numbers it left behind.
             for number in 1..=self.ready.nodes {
                 let path = self.dir().join(format!("n{number}/pid"));
-                let pid = std::fs::read_to_string(path).ok().and_then(|t| t.trim().parse().ok());
+                let pid = std::fs::read_to_string(path)
+                    .ok()
+                    .and_then(|t| t.trim().parse().ok());
                 if let Some(pid) = pid.filter(|&pid: &i32| is_ours(pid)) {
                     let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
                 }
@@ -346,7 +367,8 @@ fn is_ours(pid: i32) -> bool {
 
 /// The number in a node's id (`1`, `"1"` or `"node_1"`).
 pub fn node_number(id: &Value) -> Option<u64> {
-    id.as_u64().or_else(|| id.as_str()?.rsplit('_').next()?.parse().ok())
+    id.as_u64()
+        .or_else(|| id.as_str()?.rsplit('_').next()?.parse().ok())
 }
 
 fn spawn_demo(dir: &Path, site: &Path) -> (Child, Ready) {
@@ -380,7 +402,9 @@ fn spawn(command: Command) -> (Child, Receiver<String>) {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let mut child = wrapped.spawn().expect("setpriv and the daemon can be started");
+    let mut child = wrapped
+        .spawn()
+        .expect("setpriv and the daemon can be started");
     let (sender, lines) = channel();
     let out = child.stdout.take().expect("piped above");
     let err = child.stderr.take().expect("piped above");
@@ -416,7 +440,10 @@ fn wait_for_line<T>(
 
 fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a temporary folder is writable");
-    for entry in std::fs::read_dir(from).expect("the fixture folder is there").flatten() {
+    for entry in std::fs::read_dir(from)
+        .expect("the fixture folder is there")
+        .flatten()
+    {
         std::fs::copy(entry.path(), to.join(entry.file_name())).expect("a small file copies");
     }
 }

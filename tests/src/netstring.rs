@@ -15,7 +15,11 @@ pub fn encode(text: &str) -> Vec<u8> {
 pub fn decode(buffer: &mut Vec<u8>) -> Result<Option<String>, String> {
     let Some(colon) = buffer.iter().position(|&byte| byte == b':') else {
         let digits = buffer.iter().all(u8::is_ascii_digit) && buffer.len() <= 7;
-        return if digits { Ok(None) } else { Err("no length".to_owned()) };
+        return if digits {
+            Ok(None)
+        } else {
+            Err("no length".to_owned())
+        };
     };
     let length: usize = std::str::from_utf8(&buffer[..colon])
         .ok()

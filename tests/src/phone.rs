@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use calls::{Phase, View};
-pub use core::Policy;
 use core::Core;
+pub use core::Policy;
 use message::Message;
 
 use crate::poll::within_time;
@@ -45,7 +45,9 @@ impl Phone {
 
     /// The same at a fixed port, for devices the site names by contact.
     pub fn at(address: SocketAddr, user: &str, password: &str, tone_hz: u32) -> Self {
-        Self { core: Core::start(address, user, password, tone_hz) }
+        Self {
+            core: Core::start(address, user, password, tone_hz),
+        }
     }
 
     /// Where the phone listens.
@@ -70,20 +72,30 @@ impl Phone {
 
     /// Sends OPTIONS; the status.
     pub fn options(&self, server: SocketAddr) -> Option<u16> {
-        let request = self.core.request("OPTIONS", &format!("sip:{server}"), server);
+        let request = self
+            .core
+            .request("OPTIONS", &format!("sip:{server}"), server);
         self.core.exchange(request, server, ANSWER_MAX)?.status()
     }
 
     /// Calls `number` by way of `server`.
     pub fn call(&self, server: SocketAddr, number: &str) -> Call {
         let call_id = self.core.invite(server, number);
-        Call { core: Arc::clone(&self.core), call_id }
+        Call {
+            core: Arc::clone(&self.core),
+            call_id,
+        }
     }
 
     /// Every call so far, oldest first.
     pub fn calls(&self) -> Vec<Call> {
         let ids = self.core.lock().order.clone();
-        ids.into_iter().map(|call_id| Call { core: Arc::clone(&self.core), call_id }).collect()
+        ids.into_iter()
+            .map(|call_id| Call {
+                core: Arc::clone(&self.core),
+                call_id,
+            })
+            .collect()
     }
 
     /// Waits for the next incoming call after the first `after` calls.
@@ -121,8 +133,10 @@ impl Call {
 
     /// Waits for the answer; false when the call ended or nothing came.
     pub fn answered(&self, within: Duration) -> bool {
-        self.wait(within, |view| matches!(view.phase, Phase::Up | Phase::Ended))
-            .is_some_and(|view| view.phase == Phase::Up)
+        self.wait(within, |view| {
+            matches!(view.phase, Phase::Up | Phase::Ended)
+        })
+        .is_some_and(|view| view.phase == Phase::Up)
     }
 
     /// Waits for the end; the view then.
@@ -154,9 +168,16 @@ impl Call {
         let before = self.view().history.len();
         self.core.reinvite(&self.call_id, direction);
         let view = self.wait(ANSWER_MAX, |view| {
-            view.history.iter().skip(before).any(|&(_, status)| status >= 200)
+            view.history
+                .iter()
+                .skip(before)
+                .any(|&(_, status)| status >= 200)
         })?;
-        view.history.iter().skip(before).find(|&&(_, status)| status >= 200).map(|h| h.1)
+        view.history
+            .iter()
+            .skip(before)
+            .find(|&&(_, status)| status >= 200)
+            .map(|h| h.1)
     }
 
     /// Sends an INFO with a body; the status.
@@ -169,7 +190,11 @@ impl Call {
 
     /// When a status first came, if it did.
     pub fn status_at(&self, status: u16) -> Option<Instant> {
-        self.view().history.iter().find(|&&(_, seen)| seen == status).map(|&(at, _)| at)
+        self.view()
+            .history
+            .iter()
+            .find(|&&(_, seen)| seen == status)
+            .map(|&(at, _)| at)
     }
 
     /// The last request or response of the other end that set up the call.

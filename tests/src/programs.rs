@@ -12,7 +12,10 @@ pub fn folder() -> PathBuf {
     let own = std::env::current_exe().expect("a running program has a path");
     let deps = own.parent().expect("a program lies in a folder");
     match deps.file_name().and_then(|name| name.to_str()) {
-        Some("deps") => deps.parent().expect("deps lies in the profile folder").to_owned(),
+        Some("deps") => deps
+            .parent()
+            .expect("deps lies in the profile folder")
+            .to_owned(),
         _ => deps.to_owned(),
     }
 }
@@ -40,15 +43,22 @@ pub fn strowger() -> Command {
 
 /// Runs `command` and returns its exit code, stdout and stderr as text.
 pub fn run(command: &mut Command) -> (i32, String, String) {
-    let Output { status, stdout, stderr } =
-        command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command
+        .output()
+        .unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     (status.code().unwrap_or(-1), text(stdout), text(stderr))
 }
 
 /// The root of the repository.
 pub fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests/ lies in the repository")
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ lies in the repository")
 }
 
 /// A file of the test crate, such as `sites/basic.toml`.

@@ -104,7 +104,10 @@ impl Audio {
     /// Starts counting losses and gaps afresh.
     pub fn reset(&self) {
         let mut shared = self.lock();
-        shared.counts = Counts { last: shared.counts.last, ..Counts::default() };
+        shared.counts = Counts {
+            last: shared.counts.last,
+            ..Counts::default()
+        };
     }
 
     /// The samples of the last `length` (at most 3 s).
@@ -146,7 +149,12 @@ struct Sender {
 
 fn run(socket: &UdpSocket, shared: &Mutex<Shared>) {
     let port = socket.local_addr().expect("bound").port();
-    let mut sender = Sender { sequence: port, position: 0, ssrc: 0x5700_0000 | u32::from(port), key: None };
+    let mut sender = Sender {
+        sequence: port,
+        position: 0,
+        ssrc: 0x5700_0000 | u32::from(port),
+        key: None,
+    };
     let mut due = Instant::now();
     let mut buffer = [0u8; 2_048];
     loop {
@@ -167,7 +175,9 @@ fn run(socket: &UdpSocket, shared: &Mutex<Shared>) {
         }
         // A zero timeout would mean "for ever".
         let wait = (due - now).max(Duration::from_millis(1));
-        socket.set_read_timeout(Some(wait)).expect("a UDP socket takes a timeout");
+        socket
+            .set_read_timeout(Some(wait))
+            .expect("a UDP socket takes a timeout");
         if let Ok((length, from)) = socket.recv_from(&mut buffer) {
             let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
             receive(&buffer[..length], from, &mut state);
@@ -181,7 +191,9 @@ fn next_packet(sender: &mut Sender, state: &mut Shared) -> Option<Vec<u8>> {
     if sender.key.is_none()
         && let Some(key) = state.keys.pop_front()
     {
-        let code = "0123456789*#ABCD".find(key).and_then(|code| u8::try_from(code).ok())?;
+        let code = "0123456789*#ABCD"
+            .find(key)
+            .and_then(|code| u8::try_from(code).ok())?;
         sender.key = Some((code, 0, sender.position as u32));
     }
     if !state.sending && sender.key.is_none() {
@@ -192,12 +204,16 @@ fn next_packet(sender: &mut Sender, state: &mut Shared) -> Option<Vec<u8>> {
             let duration = duration + SAMPLES as u16;
             // 160 ms pressed, then the end three times (RFC 4733 §2.5.1.4).
             let end = duration > 8 * SAMPLES as u16;
-            sender.key =
-                (duration < 11 * SAMPLES as u16).then_some((code, duration, timestamp));
+            sender.key = (duration < 11 * SAMPLES as u16).then_some((code, duration, timestamp));
             let shown = duration.min(8 * SAMPLES as u16).to_be_bytes();
             let flags = if end { 0x80 | 10 } else { 10 };
             let first = duration == SAMPLES as u16;
-            (EVENT_TYPE, timestamp, first, vec![code, flags, shown[0], shown[1]])
+            (
+                EVENT_TYPE,
+                timestamp,
+                first,
+                vec![code, flags, shown[0], shown[1]],
+            )
         }
         None => {
             let samples = (0..SAMPLES)
@@ -216,7 +232,22 @@ fn next_packet(sender: &mut Sender, state: &mut Shared) -> Option<Vec<u8>> {
 }
 
 fn receive(packet: &[u8], from: SocketAddr, state: &mut Shared) {
-    let [first, second, s0, s1, t0, t1, t2, t3, r0, r1, r2, r3, payload @ ..] = packet else {
+    let [
+        first,
+        second,
+        s0,
+        s1,
+        t0,
+        t1,
+        t2,
+        t3,
+        r0,
+        r1,
+        r2,
+        r3,
+        payload @ ..,
+    ] = packet
+    else {
         return;
     };
     // RTCP shares no port with these phones; version 2 only, no extensions expected.
@@ -246,15 +277,18 @@ fn receive(packet: &[u8], from: SocketAddr, state: &mut Shared) {
     state.last_source = Some((ssrc, sequence));
     match second & 0x7F {
         0 => {
-            state.heard.extend(payload.iter().map(|&byte| g711::decode(byte)));
+            state
+                .heard
+                .extend(payload.iter().map(|&byte| g711::decode(byte)));
             let excess = state.heard.len().saturating_sub(HEARD_MAX);
             state.heard.drain(..excess);
         }
         EVENT_TYPE => {
             let timestamp = u32::from_be_bytes([*t0, *t1, *t2, *t3]);
             if state.last_event != Some(timestamp)
-                && let Some(digit) =
-                    payload.first().and_then(|&c| "0123456789*#ABCD".chars().nth(c.into()))
+                && let Some(digit) = payload
+                    .first()
+                    .and_then(|&c| "0123456789*#ABCD".chars().nth(c.into()))
             {
                 state.last_event = Some(timestamp);
                 state.counts.digits.push(digit);
@@ -279,9 +313,11 @@ mod tests {
             (a.hears(620) && b.hears(440)).then_some(())
         });
         a.dial("42#");
-        eventually(Duration::from_secs(3), "the digits arrive once each", || {
-            (b.counts().digits == "42#").then_some(())
-        });
+        eventually(
+            Duration::from_secs(3),
+            "the digits arrive once each",
+            || (b.counts().digits == "42#").then_some(()),
+        );
         assert_eq!((a.counts().lost, b.counts().lost), (0, 0));
     }
 
@@ -296,7 +332,8 @@ mod tests {
             packet.extend([0; 4]);
             packet.extend(ssrc.to_be_bytes());
             packet.extend([0xFF; 160]);
-            peer.send_to(&packet, (address, audio.port())).expect("loopback takes packets");
+            peer.send_to(&packet, (address, audio.port()))
+                .expect("loopback takes packets");
         }
         let counts = eventually(Duration::from_secs(2), "five packets arrive", || {
             Some(audio.counts()).filter(|counts| counts.received == 5)

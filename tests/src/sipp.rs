@@ -117,14 +117,29 @@ impl Sipp {
             .current_dir(folder.path())
             .arg("-sf")
             .arg(&self.scenario)
-            .args(["-i", &self.local.ip().to_string(), "-p", &self.local.port().to_string()])
+            .args([
+                "-i",
+                &self.local.ip().to_string(),
+                "-p",
+                &self.local.port().to_string(),
+            ])
             .args(["-mi", &self.local.ip().to_string()])
             .args(["-m", &self.calls.to_string(), "-r", &self.rate.to_string()])
             .args(["-l", &self.together.to_string(), "-s", &self.number])
             .args(["-t", if self.tcp { "t1" } else { "u1" }])
-            .args(["-nostdin", "-trace_err", "-error_file", "errors", "-trace_stat"])
+            .args([
+                "-nostdin",
+                "-trace_err",
+                "-error_file",
+                "errors",
+                "-trace_stat",
+            ])
             .args(["-stf", "counts", "-fd", "1"])
-            .args(["-timeout", &format!("{}s", self.timeout.as_secs()), "-timeout_error"]);
+            .args([
+                "-timeout",
+                &format!("{}s", self.timeout.as_secs()),
+                "-timeout_error",
+            ]);
         for (name, value) in &self.keys {
             command.args(["-key", name, value]);
         }
@@ -142,7 +157,11 @@ impl Sipp {
             .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("sipp (Debian package sip-tester): {error}"));
-        Running { child, folder, timeout: self.timeout }
+        Running {
+            child,
+            folder,
+            timeout: self.timeout,
+        }
     }
 
     /// Starts the run and waits for its end.
@@ -182,8 +201,11 @@ impl Drop for Running {
 
 /// The cumulative columns of the last line of a statistics file.
 fn read_counts(path: &Path) -> Option<Counts> {
-    let mut reader =
-        csv::ReaderBuilder::new().delimiter(b';').flexible(true).from_path(path).ok()?;
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(b';')
+        .flexible(true)
+        .from_path(path)
+        .ok()?;
     let names = reader.headers().ok()?.clone();
     let last = reader.records().map_while(Result::ok).last()?;
     let column = |name: &str| -> u64 {
@@ -215,9 +237,17 @@ mod tests {
             .rows((1..=20).map(|n| format!("c{n:04};0")))
             .calls(20, 40)
             .run();
-        assert_eq!((callers.code, callers.successful, callers.failed), (0, 20, 0), "{callers:?}");
+        assert_eq!(
+            (callers.code, callers.successful, callers.failed),
+            (0, 20, 0),
+            "{callers:?}"
+        );
         let answered = answering.wait();
-        assert_eq!((answered.code, answered.successful), (0, 20), "{answered:?}");
+        assert_eq!(
+            (answered.code, answered.successful),
+            (0, 20),
+            "{answered:?}"
+        );
     }
 
     #[test]

@@ -20,13 +20,21 @@ pub struct Terminal {
 impl Terminal {
     /// Runs `command` on a screen of `rows` by `columns`.
     pub fn start(command: &Command, rows: u16, columns: u16) -> Self {
-        let size = Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         let pair = openpty(Some(&size), None).expect("the machine has pseudo terminals");
         let inner = File::from(pair.slave);
         let handle = || inner.try_clone().expect("a file handle can be copied");
         // `setsid --ctty` makes the screen the program's controlling terminal.
         let mut wrapped = Command::new("setsid");
-        wrapped.args(["--ctty", "--wait"]).arg(command.get_program()).args(command.get_args());
+        wrapped
+            .args(["--ctty", "--wait"])
+            .arg(command.get_program())
+            .args(command.get_args());
         for (name, value) in command.get_envs() {
             match value {
                 Some(value) => wrapped.env(name, value),
@@ -50,15 +58,23 @@ impl Terminal {
             let mut chunk = [0u8; 8_192];
             // Reading fails once the program and its terminal are gone.
             while let Ok(length @ 1..) = output.read(&mut chunk) {
-                own.lock().unwrap_or_else(PoisonError::into_inner).process(&chunk[..length]);
+                own.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .process(&chunk[..length]);
             }
         });
-        Self { child, keys, screen }
+        Self {
+            child,
+            keys,
+            screen,
+        }
     }
 
     /// Types text; `\u{1b}` is Esc, `\r` is Enter.
     pub fn send(&mut self, keys: &str) {
-        self.keys.write_all(keys.as_bytes()).expect("the program's terminal is open");
+        self.keys
+            .write_all(keys.as_bytes())
+            .expect("the program's terminal is open");
     }
 
     /// The screen's text, a line for each row, trailing blanks cut.
@@ -94,7 +110,10 @@ mod tests {
     #[test]
     fn a_program_sees_its_screen_and_its_keys() {
         let mut command = Command::new("sh");
-        command.args(["-c", "stty size; tty >/dev/tty && read line && echo \"got $line\""]);
+        command.args([
+            "-c",
+            "stty size; tty >/dev/tty && read line && echo \"got $line\"",
+        ]);
         let mut terminal = Terminal::start(&command, 24, 80);
         let text = terminal.wait(Duration::from_secs(5), |text| text.contains("24 80"));
         assert!(text.is_some(), "{}", terminal.text());

@@ -26,7 +26,9 @@ pub fn write_wav(path: &Path, hz: u32, seconds: u32) {
     };
     let mut writer = hound::WavWriter::create(path, spec).expect("the folder is writable");
     for n in 0..u64::from(RATE * seconds) {
-        writer.write_sample(sample(hz, n)).expect("the disk takes a short file");
+        writer
+            .write_sample(sample(hz, n))
+            .expect("the disk takes a short file");
     }
     writer.finalize().expect("the disk takes a short file");
 }
@@ -53,7 +55,9 @@ pub fn read_wav(path: &Path) -> Option<(u32, Vec<i16>)> {
     let mixed = samples
         .chunks_exact(2 * usize::from(channels))
         .map(|frame| {
-            let pairs = frame.chunks_exact(2).map(|s| i32::from(i16::from_le_bytes([s[0], s[1]])));
+            let pairs = frame
+                .chunks_exact(2)
+                .map(|s| i32::from(i16::from_le_bytes([s[0], s[1]])));
             (pairs.sum::<i32>() / i32::from(channels)) as i16
         })
         .collect();
@@ -63,7 +67,10 @@ pub fn read_wav(path: &Path) -> Option<(u32, Vec<i16>)> {
 /// The share (0 to 1) of the energy of `samples` that lies at `hz`, by Goertzel's method.
 pub fn share(samples: &[i16], rate: u32, hz: u32) -> f64 {
     let length = samples.len() as f64;
-    let energy: f64 = samples.iter().map(|&s| (f64::from(s) / 32_768.0).powi(2)).sum();
+    let energy: f64 = samples
+        .iter()
+        .map(|&s| (f64::from(s) / 32_768.0).powi(2))
+        .sum();
     if samples.is_empty() || energy / length < SILENCE {
         return 0.0;
     }
@@ -79,7 +86,10 @@ pub fn share(samples: &[i16], rate: u32, hz: u32) -> f64 {
 
 /// Which of `candidates` is heard in `samples`, if any.
 pub fn heard(samples: &[i16], rate: u32, candidates: &[u32]) -> Option<u32> {
-    candidates.iter().copied().find(|&hz| share(samples, rate, hz) >= SHARE_MIN)
+    candidates
+        .iter()
+        .copied()
+        .find(|&hz| share(samples, rate, hz) >= SHARE_MIN)
 }
 
 /// How many of the 100 ms stretches of `samples` hold the tone.
@@ -108,8 +118,10 @@ mod tests {
 
     #[test]
     fn a_tone_survives_the_telephone_codec() {
-        let coded: Vec<i16> =
-            tone(620, 800).into_iter().map(|s| crate::g711::decode(crate::g711::encode(s))).collect();
+        let coded: Vec<i16> = tone(620, 800)
+            .into_iter()
+            .map(|s| crate::g711::decode(crate::g711::encode(s)))
+            .collect();
         assert!(share(&coded, RATE, 620) > 0.95);
     }
 

@@ -13,8 +13,15 @@ pub fn messages() -> Vec<(String, Vec<u8>)> {
         .map(|entry| entry.path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "dat"))
         .map(|path| {
-            let name = path.file_stem().expect("a file has a name").to_string_lossy().into_owned();
-            (name, std::fs::read(&path).expect("a listed file can be read"))
+            let name = path
+                .file_stem()
+                .expect("a file has a name")
+                .to_string_lossy()
+                .into_owned();
+            (
+                name,
+                std::fs::read(&path).expect("a listed file can be read"),
+            )
         })
         .collect();
     found.sort();

@@ -14,7 +14,10 @@ const QUICK: Duration = Duration::from_secs(3);
 
 fn setup(arguments: &[&str]) -> Command {
     let mut command = Command::new(repository().join("packaging/setup.sh"));
-    command.args(arguments).env_remove("ROCKSDB_LIB_DIR").env_remove("ROCKSDB_STATIC");
+    command
+        .args(arguments)
+        .env_remove("ROCKSDB_LIB_DIR")
+        .env_remove("ROCKSDB_STATIC");
     command
 }
 
@@ -45,8 +48,13 @@ fn full_cache(folder: &Path) -> String {
         .env_remove("ROCKSDB_LIB_DIR");
     let (_, _, trace) = run(&mut traced);
     let prefix = format!("{}/rocksdb-", folder.display());
-    let at = trace.find(&prefix).unwrap_or_else(|| panic!("no cache folder named in {trace}"));
-    let rest: String = trace[at..].chars().take_while(|c| !c.is_whitespace()).collect();
+    let at = trace
+        .find(&prefix)
+        .unwrap_or_else(|| panic!("no cache folder named in {trace}"));
+    let rest: String = trace[at..]
+        .chars()
+        .take_while(|c| !c.is_whitespace())
+        .collect();
     rest.trim_end_matches("/librocksdb.a").to_owned()
 }
 
@@ -58,10 +66,14 @@ fn a_prepared_machine_is_left_alone_at_once() {
     std::fs::write(format!("{cache}/librocksdb.a"), "").expect("a temporary folder");
     let mut command = setup(&["test"]);
     command.env("STROWGER_CACHE", folder.path());
-    pretend(&mut command, folder.path(), &[
-        ("dpkg-query", "echo 'ii '"),
-        ("apt-get", "echo called >&2; exit 9"),
-    ]);
+    pretend(
+        &mut command,
+        folder.path(),
+        &[
+            ("dpkg-query", "echo 'ii '"),
+            ("apt-get", "echo called >&2; exit 9"),
+        ],
+    );
     let began = Instant::now();
     let (code, out, err) = run(&mut command);
     assert_eq!((code, out.as_str(), err.as_str()), (0, "", ""));
@@ -77,12 +89,19 @@ fn a_prepared_machine_is_left_alone_at_once() {
 fn a_user_without_rights_is_told_what_to_run() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let mut command = setup(&["test"]);
-    pretend(&mut command, folder.path(), &[
-        ("dpkg-query", "case \"$*\" in *libclang*) exit 1;; *) echo 'ii ';; esac"),
-        ("id", "echo 1000"),
-        ("sudo", "exit 1"),
-        ("apt-get", "echo called >&2; exit 9"),
-    ]);
+    pretend(
+        &mut command,
+        folder.path(),
+        &[
+            (
+                "dpkg-query",
+                "case \"$*\" in *libclang*) exit 1;; *) echo 'ii ';; esac",
+            ),
+            ("id", "echo 1000"),
+            ("sudo", "exit 1"),
+            ("apt-get", "echo called >&2; exit 9"),
+        ],
+    );
     let (code, _, err) = run(&mut command);
     assert_eq!(code, 1);
     assert!(err.contains("apt-get install libclang-dev"), "{err}");
@@ -97,16 +116,29 @@ fn what_is_missing_is_installed_through_sudo_without_questions() {
     std::fs::write(format!("{cache}/librocksdb.a"), "").expect("a temporary folder");
     let mut command = setup(&["test"]);
     command.env("STROWGER_CACHE", folder.path());
-    pretend(&mut command, folder.path(), &[
-        ("dpkg-query", "case \"$*\" in *baresip*) exit 1;; *) echo 'ii ';; esac"),
-        ("id", "echo 1000"),
-        ("sudo", "[ \"$1\" = -n ] && shift && exec \"$@\""),
-        ("apt-get", "echo \"apt $DEBIAN_FRONTEND $*\" >&2"),
-    ]);
+    pretend(
+        &mut command,
+        folder.path(),
+        &[
+            (
+                "dpkg-query",
+                "case \"$*\" in *baresip*) exit 1;; *) echo 'ii ';; esac",
+            ),
+            ("id", "echo 1000"),
+            ("sudo", "[ \"$1\" = -n ] && shift && exec \"$@\""),
+            ("apt-get", "echo \"apt $DEBIAN_FRONTEND $*\" >&2"),
+        ],
+    );
     let (code, _, err) = run(&mut command);
     assert_eq!(code, 0, "{err}");
-    assert!(err.contains("installing baresip-core (for the tests)"), "{err}");
-    assert!(err.contains("apt noninteractive") && err.contains(" -y "), "{err}");
+    assert!(
+        err.contains("installing baresip-core (for the tests)"),
+        "{err}"
+    );
+    assert!(
+        err.contains("apt noninteractive") && err.contains(" -y "),
+        "{err}"
+    );
 }
 
 #[test]
@@ -122,18 +154,32 @@ fn the_toolchain_is_pinned_and_versions_are_declared_once() {
         std::fs::read_to_string(repository().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
     };
     assert!(read("rust-toolchain.toml").contains("channel = \""));
-    assert!(repository().join("Cargo.lock").is_file(), "the lock file is committed");
+    assert!(
+        repository().join("Cargo.lock").is_file(),
+        "the lock file is committed"
+    );
     let root: toml::Table = read("Cargo.toml").parse().expect("cargo reads it too");
     let members = root["workspace"]["members"].as_array().expect("a list");
     for member in members.iter().filter_map(toml::Value::as_str) {
-        let manifest: toml::Table =
-            read(&format!("{member}/Cargo.toml")).parse().expect("cargo reads it too");
-        assert_eq!(manifest["lints"]["workspace"].as_bool(), Some(true), "{member}");
+        let manifest: toml::Table = read(&format!("{member}/Cargo.toml"))
+            .parse()
+            .expect("cargo reads it too");
+        assert_eq!(
+            manifest["lints"]["workspace"].as_bool(),
+            Some(true),
+            "{member}"
+        );
         for kind in ["dependencies", "dev-dependencies", "build-dependencies"] {
-            let Some(table) = manifest.get(kind).and_then(toml::Value::as_table) else { continue };
+            let Some(table) = manifest.get(kind).and_then(toml::Value::as_table) else {
+                continue;
+            };
             for (name, value) in table {
                 let inherited = value.get("workspace").and_then(toml::Value::as_bool);
-                assert_eq!(inherited, Some(true), "{member}: {name} has a version of its own");
+                assert_eq!(
+                    inherited,
+                    Some(true),
+                    "{member}: {name} has a version of its own"
+                );
             }
         }
     }

@@ -13,8 +13,15 @@ const LONG_FILES: &[(&str, usize)] = &[];
 /// The code that stands for "any code" in explanations.
 const EXAMPLE_CODE: &str = "SW0123";
 /// Calls that would let a replica decide differently from the others.
-const BANNED_IN_CORE: &[&str] =
-    &["Instant::now", "SystemTime::now", "HashMap", "HashSet", "thread_rng", "rand::", "tokio::"];
+const BANNED_IN_CORE: &[&str] = &[
+    "Instant::now",
+    "SystemTime::now",
+    "HashMap",
+    "HashSet",
+    "thread_rng",
+    "rand::",
+    "tokio::",
+];
 
 /// Every file of the repository (as a relative path) that is not built or fetched.
 fn files() -> Vec<PathBuf> {
@@ -38,14 +45,21 @@ fn files() -> Vec<PathBuf> {
 }
 
 fn relative(path: &Path) -> String {
-    path.strip_prefix(repository()).expect("found below the root").display().to_string()
+    path.strip_prefix(repository())
+        .expect("found below the root")
+        .display()
+        .to_string()
 }
 
 /// Files whose name ends in one of `endings`, with their text.
 fn texts(endings: &[&str]) -> Vec<(String, String)> {
     files()
         .into_iter()
-        .filter(|path| endings.iter().any(|ending| relative(path).ends_with(ending)))
+        .filter(|path| {
+            endings
+                .iter()
+                .any(|ending| relative(path).ends_with(ending))
+        })
         .filter_map(|path| Some((relative(&path), std::fs::read_to_string(&path).ok()?)))
         .collect()
 }
@@ -61,7 +75,13 @@ fn crates_depend_downward_only() {
         .no_deps()
         .exec()
         .expect("cargo describes the workspace");
-    let all = ["strowger-actors", "strowger-cluster", "strowger-core", "strowger-media", "strowger-sip"];
+    let all = [
+        "strowger-actors",
+        "strowger-cluster",
+        "strowger-core",
+        "strowger-media",
+        "strowger-sip",
+    ];
     let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
         ("strowger-tests", &all[..]),
         ("strowger-node", &all[..]),
@@ -75,18 +95,26 @@ fn crates_depend_downward_only() {
     let mut wrong = Vec::new();
     for package in &metadata.packages {
         let name = package.name.to_string();
-        let may = allowed.get(name.as_str()).unwrap_or_else(|| panic!("{name} has no rule here"));
+        let may = allowed
+            .get(name.as_str())
+            .unwrap_or_else(|| panic!("{name} has no rule here"));
         for dependency in package.dependencies.iter().filter(|d| d.path.is_some()) {
             if !may.contains(&dependency.name.as_str()) {
                 wrong.push(format!("{name} → {}", dependency.name));
             }
             let wire_only = !dependency.uses_default_features && dependency.features == ["api"];
             if name == "strowger" && !wire_only {
-                wrong.push(format!("{name} → {} beyond its wire types", dependency.name));
+                wrong.push(format!(
+                    "{name} → {} beyond its wire types",
+                    dependency.name
+                ));
             }
         }
     }
-    assert!(wrong.is_empty(), "edges that DESIGN does not allow: {wrong:#?}");
+    assert!(
+        wrong.is_empty(),
+        "edges that DESIGN does not allow: {wrong:#?}"
+    );
 }
 
 #[test]
@@ -96,7 +124,11 @@ fn what_decides_has_no_clock_chance_or_unordered_map() {
         if !path.starts_with("actors/core/src/") {
             continue;
         }
-        for (number, line) in text.lines().enumerate().filter(|(_, line)| !is_comment(line)) {
+        for (number, line) in text
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| !is_comment(line))
+        {
             if let Some(banned) = BANNED_IN_CORE.iter().find(|banned| line.contains(**banned)) {
                 wrong.push(format!("{path}:{}: {banned}", number + 1));
             }
@@ -116,7 +148,9 @@ fn files_stay_short_and_say_what_they_are_for() {
                 wrong.push(format!("{path} grew from {length} to {lines} lines"));
             }
             Some(&length) if lines < length => {
-                wrong.push(format!("{path} shrank to {lines}: lower its entry, well done"));
+                wrong.push(format!(
+                    "{path} shrank to {lines}: lower its entry, well done"
+                ));
             }
             None if lines > LINES_MAX => wrong.push(format!("{path} has {lines} lines")),
             _ => {}
@@ -131,7 +165,13 @@ fn files_stay_short_and_say_what_they_are_for() {
 #[test]
 fn nothing_is_left_unfinished() {
     // Split, so that this file does not find itself.
-    let marks = ["TO\u{44}O", "FIX\u{4d}E", "db\u{67}!(", "unimplemente\u{64}!(", "tod\u{6f}!("];
+    let marks = [
+        "TO\u{44}O",
+        "FIX\u{4d}E",
+        "db\u{67}!(",
+        "unimplemente\u{64}!(",
+        "tod\u{6f}!(",
+    ];
     let mut wrong = Vec::new();
     for (path, text) in texts(&[".rs", ".sh", "Makefile", ".toml"]) {
         for (number, line) in text.lines().enumerate() {
@@ -168,14 +208,24 @@ fn every_error_code_has_a_page_and_every_page_a_code() {
         .iter()
         .map(|path| relative(path))
         .filter_map(|path| {
-            Some(path.strip_prefix("docs/errors/")?.strip_suffix(".md")?.to_owned())
+            Some(
+                path.strip_prefix("docs/errors/")?
+                    .strip_suffix(".md")?
+                    .to_owned(),
+            )
         })
         .filter(|name| name.starts_with("SW"))
         .collect();
     let without_page: Vec<_> = used.difference(&pages).collect();
     let without_use: Vec<_> = pages.difference(&used).collect();
-    assert!(without_page.is_empty(), "codes without a page in docs/errors: {without_page:?}");
-    assert!(without_use.is_empty(), "pages whose code nothing can show: {without_use:?}");
+    assert!(
+        without_page.is_empty(),
+        "codes without a page in docs/errors: {without_page:?}"
+    );
+    assert!(
+        without_use.is_empty(),
+        "pages whose code nothing can show: {without_use:?}"
+    );
 }
 
 #[test]
@@ -224,13 +274,28 @@ fn documents_name_make_targets_that_exist() {
         .filter_map(|line| line.strip_prefix(".PHONY:"))
         .flat_map(str::split_whitespace)
         .collect();
-    for target in ["build", "demo", "test", "test-long", "chaos", "bench", "check", "show"] {
-        assert!(targets.contains(target), "the interface promises `make {target}`");
+    for target in [
+        "build",
+        "demo",
+        "test",
+        "test-long",
+        "chaos",
+        "bench",
+        "check",
+        "show",
+    ] {
+        assert!(
+            targets.contains(target),
+            "the interface promises `make {target}`"
+        );
     }
     let mut wrong = Vec::new();
     for (path, text) in texts(&[".md"]) {
         for (at, found) in text.match_indices("`make ") {
-            let rest = text[at + found.len()..].split('`').next().unwrap_or_default();
+            let rest = text[at + found.len()..]
+                .split('`')
+                .next()
+                .unwrap_or_default();
             let target = rest.split_whitespace().next().unwrap_or_default();
             if !targets.contains(target) {
                 wrong.push(format!("{path}: make {target}"));
@@ -245,7 +310,10 @@ fn every_demonstration_is_a_test() {
     let list = std::fs::read_to_string(repository().join("tests/demonstrations"));
     let list = list.expect("make show reads it");
     let mut count = 0;
-    for line in list.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+    for line in list
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+    {
         let fields: Vec<&str> = line.split('|').collect();
         let [name, target, filter, text] = fields[..] else {
             panic!("not name|program|test|text: {line}")
@@ -253,8 +321,14 @@ fn every_demonstration_is_a_test() {
         let path = repository().join(format!("tests/tests/{target}.rs"));
         let source = std::fs::read_to_string(&path)
             .unwrap_or_else(|_| panic!("{name}: there is no {}", relative(&path)));
-        let function = filter.rsplit("::").next().expect("rsplit yields at least one part");
-        assert!(source.contains(&format!("fn {function}(")), "{name}: no test {filter}");
+        let function = filter
+            .rsplit("::")
+            .next()
+            .expect("rsplit yields at least one part");
+        assert!(
+            source.contains(&format!("fn {function}(")),
+            "{name}: no test {filter}"
+        );
         assert!(!text.trim().is_empty(), "{name} says nothing about itself");
         count += 1;
     }

@@ -95,7 +95,12 @@ const T2: Duration = Duration::from_secs(4);
 impl Repeat {
     /// The first repeat is due after T1.
     pub fn new(bytes: Vec<u8>, to: SocketAddr) -> Self {
-        Self { bytes, to, at: Instant::now() + T1, interval: T1 }
+        Self {
+            bytes,
+            to,
+            at: Instant::now() + T1,
+            interval: T1,
+        }
     }
 
     /// The bytes to send when due.
@@ -114,7 +119,11 @@ impl Record {
     pub fn new(audio: Arc<Audio>, server: SocketAddr, peer: String, incoming: bool) -> Self {
         Self {
             view: View {
-                phase: if incoming { Phase::Ringing } else { Phase::Calling },
+                phase: if incoming {
+                    Phase::Ringing
+                } else {
+                    Phase::Calling
+                },
                 incoming,
                 peer,
                 history: Vec::new(),

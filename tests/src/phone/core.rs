@@ -57,7 +57,9 @@ impl Core {
     pub fn start(address: SocketAddr, user: &str, password: &str, tone_hz: u32) -> Arc<Self> {
         let socket = UdpSocket::bind(address)
             .unwrap_or_else(|error| panic!("phone {user} cannot bind {address}: {error}"));
-        socket.set_read_timeout(Some(TICK)).expect("a UDP socket takes a timeout");
+        socket
+            .set_read_timeout(Some(TICK))
+            .expect("a UDP socket takes a timeout");
         let core = Arc::new(Self {
             local: socket.local_addr().expect("bound"),
             socket,
@@ -109,12 +111,18 @@ impl Core {
     /// A number unique within the phone, for tags, branches and Call-IDs.
     fn unique(&self) -> String {
         let serial = self.serial.fetch_add(1, Ordering::Relaxed);
-        let nanos = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.as_nanos());
+        let nanos = std::time::UNIX_EPOCH
+            .elapsed()
+            .map_or(0, |since| since.as_nanos());
         format!("{}{:x}{nanos:x}", self.local.port(), serial)
     }
 
     fn via(&self) -> String {
-        format!("SIP/2.0/UDP {};branch=z9hG4bK{};rport", self.local, self.unique())
+        format!(
+            "SIP/2.0/UDP {};branch=z9hG4bK{};rport",
+            self.local,
+            self.unique()
+        )
     }
 
     fn contact(&self) -> String {
@@ -128,7 +136,14 @@ impl Core {
             .with("Via", self.via())
             .with("Max-Forwards", "70")
             .with("From", format!("{own};tag={}", self.unique()))
-            .with("To", if method == "REGISTER" { own } else { format!("<{uri}>") })
+            .with(
+                "To",
+                if method == "REGISTER" {
+                    own
+                } else {
+                    format!("<{uri}>")
+                },
+            )
             .with("Call-ID", self.unique())
             .with("CSeq", format!("1 {method}"))
             .with("Contact", self.contact())
@@ -149,10 +164,16 @@ impl Core {
         })
     }
 
-    pub fn register(&self, server: SocketAddr, expires_s: u32, within: Duration) -> Option<Message> {
+    pub fn register(
+        &self,
+        server: SocketAddr,
+        expires_s: u32,
+        within: Duration,
+    ) -> Option<Message> {
         let uri = format!("sip:{}", server.ip());
-        let request =
-            self.request("REGISTER", &uri, server).with("Expires", expires_s.to_string());
+        let request = self
+            .request("REGISTER", &uri, server)
+            .with("Expires", expires_s.to_string());
         let answer = self.exchange(request.clone(), server, within)?;
         if answer.status() != Some(401) {
             return Some(answer);
@@ -167,7 +188,9 @@ impl Core {
             407 => ("Proxy-Authenticate", "Proxy-Authorization"),
             _ => ("WWW-Authenticate", "Authorization"),
         };
-        let (cseq, method) = request.cseq().map(|(cseq, method)| (cseq, method.to_owned()))?;
+        let (cseq, method) = request
+            .cseq()
+            .map(|(cseq, method)| (cseq, method.to_owned()))?;
         let uri = request.start.split(' ').nth(1)?.to_owned();
         let value = challenged.all(challenge).find_map(|challenge| {
             authorization(challenge, &method, &uri, &self.user, &self.password)
@@ -197,9 +220,11 @@ impl Core {
         let audio = Arc::new(Audio::start(self.local.ip(), self.tone_hz));
         let mut record = Record::new(audio, server, number.to_owned(), false);
         let uri = format!("sip:{number}@{}", server.ip());
-        let request = self
-            .request("INVITE", &uri, server)
-            .with_sdp(self.sdp(record.audio.port(), "sendrecv", 1));
+        let request = self.request("INVITE", &uri, server).with_sdp(self.sdp(
+            record.audio.port(),
+            "sendrecv",
+            1,
+        ));
         let call_id = request.call_id();
         record.own = request.header("From").unwrap_or_default().to_owned();
         record.other = request.header("To").unwrap_or_default().to_owned();
@@ -242,7 +267,9 @@ impl Core {
 
     pub fn reinvite(&self, call_id: &str, direction: &'static str) {
         let mut state = self.lock();
-        let Some(record) = state.calls.get_mut(call_id) else { return };
+        let Some(record) = state.calls.get_mut(call_id) else {
+            return;
+        };
         record.direction = direction;
         record.sdp_version += 1;
         let sdp = self.sdp(record.audio.port(), direction, record.sdp_version);
@@ -256,7 +283,9 @@ impl Core {
 
     pub fn hang_up(&self, call_id: &str) {
         let mut state = self.lock();
-        let Some(record) = state.calls.get_mut(call_id) else { return };
+        let Some(record) = state.calls.get_mut(call_id) else {
+            return;
+        };
         match (record.view.phase, record.view.incoming) {
             (Phase::Up, _) => self.bye(record, call_id),
             (Phase::Ringing, true) => self.respond_invite(record, 603),
@@ -302,7 +331,9 @@ impl Core {
 
     /// Answers the INVITE that came in; our tag and Contact go with it.
     fn respond_invite(&self, record: &mut Record, status: u16) {
-        let Some(request) = record.request.clone() else { return };
+        let Some(request) = record.request.clone() else {
+            return;
+        };
         let mut response = response_to(&request, status);
         for (name, value) in &mut response.headers {
             if name == "To" {
@@ -345,7 +376,9 @@ impl Core {
 
     fn handle_response(&self, response: Message, status: u16) {
         let mut state = self.lock();
-        let method = response.cseq().map_or(String::new(), |(_, method)| method.to_owned());
+        let method = response
+            .cseq()
+            .map_or(String::new(), |(_, method)| method.to_owned());
         let call_id = response.call_id();
         match method.as_str() {
             "INVITE" => {
@@ -368,7 +401,9 @@ impl Core {
     }
 
     fn handle_invite_response(&self, record: &mut Record, response: &Message, status: u16) {
-        let Some(invite) = record.invite.clone() else { return };
+        let Some(invite) = record.invite.clone() else {
+            return;
+        };
         if response.cseq() != invite.cseq() {
             // A late answer to an INVITE that was superseded; final ones still need an ACK.
             return;
@@ -433,12 +468,23 @@ impl Core {
         // The ACK to a 2xx is a transaction of its own, to the Contact (§13.2.2.4); to other
         // answers it belongs to the INVITE's (§17.1.1.3).
         let (uri, via, to) = if status < 300 {
-            let target = response.header("Contact").map_or(record.target.clone(), uri_of);
+            let target = response
+                .header("Contact")
+                .map_or(record.target.clone(), uri_of);
             let to = address_of(&target).unwrap_or(record.server);
             (target, self.via(), to)
         } else {
-            let uri = invite.start.split(' ').nth(1).unwrap_or_default().to_owned();
-            (uri, invite.header("Via").unwrap_or_default().to_owned(), record.server)
+            let uri = invite
+                .start
+                .split(' ')
+                .nth(1)
+                .unwrap_or_default()
+                .to_owned();
+            (
+                uri,
+                invite.header("Via").unwrap_or_default().to_owned(),
+                record.server,
+            )
         };
         let ack = Message::new(format!("ACK {uri} SIP/2.0"))
             .with("Via", via)
@@ -544,15 +590,32 @@ impl Core {
     }
 
     pub fn view(&self, call_id: &str) -> View {
-        self.lock().calls.get(call_id).expect("calls are kept").view.clone()
+        self.lock()
+            .calls
+            .get(call_id)
+            .expect("calls are kept")
+            .view
+            .clone()
     }
 
     pub fn audio(&self, call_id: &str) -> Arc<Audio> {
-        Arc::clone(&self.lock().calls.get(call_id).expect("calls are kept").audio)
+        Arc::clone(
+            &self
+                .lock()
+                .calls
+                .get(call_id)
+                .expect("calls are kept")
+                .audio,
+        )
     }
 
     pub fn peer_message(&self, call_id: &str) -> Message {
-        self.lock().calls.get(call_id).expect("calls are kept").peer_message.clone()
+        self.lock()
+            .calls
+            .get(call_id)
+            .expect("calls are kept")
+            .peer_message
+            .clone()
     }
 }
 

@@ -21,7 +21,10 @@ impl Message {
         let text = std::str::from_utf8(bytes).ok()?;
         let (head, body) = text.split_once("\r\n\r\n")?;
         let mut lines = head.split("\r\n");
-        let start = lines.next().filter(|line| line.contains("SIP/2.0"))?.to_owned();
+        let start = lines
+            .next()
+            .filter(|line| line.contains("SIP/2.0"))?
+            .to_owned();
         let mut headers: Vec<(String, String)> = Vec::new();
         for line in lines {
             if line.starts_with([' ', '\t']) {
@@ -33,12 +36,19 @@ impl Message {
             let (name, value) = line.split_once(':')?;
             headers.push((long_name(name.trim()).to_owned(), value.trim().to_owned()));
         }
-        Some(Self { start, headers, body: body.to_owned() })
+        Some(Self {
+            start,
+            headers,
+            body: body.to_owned(),
+        })
     }
 
     /// A message with a start line and nothing else.
     pub fn new(start: String) -> Self {
-        Self { start, ..Self::default() }
+        Self {
+            start,
+            ..Self::default()
+        }
     }
 
     /// Adds a header.
@@ -58,7 +68,10 @@ impl Message {
 
     /// The first value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let mut fitting = self.headers.iter().filter(|(own, _)| own.eq_ignore_ascii_case(name));
+        let mut fitting = self
+            .headers
+            .iter()
+            .filter(|(own, _)| own.eq_ignore_ascii_case(name));
         fitting.next().map(|(_, value)| value.as_str())
     }
 
@@ -77,7 +90,9 @@ impl Message {
 
     /// The method of a request.
     pub fn method(&self) -> Option<&str> {
-        self.status().is_none().then(|| self.start.split(' ').next())?
+        self.status()
+            .is_none()
+            .then(|| self.start.split(' ').next())?
     }
 
     /// The number and method of CSeq.
@@ -99,14 +114,18 @@ impl Message {
     /// The tag of From or To.
     pub fn tag(&self, header: &str) -> Option<String> {
         let value = self.header(header)?;
-        parameter(value.rsplit_once('>').map_or(value, |(_, rest)| rest), "tag")
+        parameter(
+            value.rsplit_once('>').map_or(value, |(_, rest)| rest),
+            "tag",
+        )
     }
 
     /// The user part of the address in From or To.
     pub fn user(&self, header: &str) -> String {
         let uri = uri_of(self.header(header).unwrap_or_default());
         let bare = uri.split_once(':').map_or("", |(_, rest)| rest);
-        bare.split_once('@').map_or(String::new(), |(user, _)| user.to_owned())
+        bare.split_once('@')
+            .map_or(String::new(), |(user, _)| user.to_owned())
     }
 
     /// The bytes to send.
@@ -115,7 +134,11 @@ impl Message {
         for (name, value) in &self.headers {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
-        text.push_str(&format!("Content-Length: {}\r\n\r\n{}", self.body.len(), self.body));
+        text.push_str(&format!(
+            "Content-Length: {}\r\n\r\n{}",
+            self.body.len(),
+            self.body
+        ));
         text.into_bytes()
     }
 }
@@ -135,9 +158,17 @@ fn long_name(name: &str) -> &str {
 
 /// The URI within `Name <sip:…>;params` or `sip:…;params`.
 pub fn uri_of(value: &str) -> String {
-    match value.split_once('<').and_then(|(_, rest)| rest.split_once('>')) {
+    match value
+        .split_once('<')
+        .and_then(|(_, rest)| rest.split_once('>'))
+    {
         Some((uri, _)) => uri.to_owned(),
-        None => value.split(';').next().unwrap_or_default().trim().to_owned(),
+        None => value
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_owned(),
     }
 }
 
@@ -145,7 +176,9 @@ pub fn uri_of(value: &str) -> String {
 pub fn parameter(value: &str, name: &str) -> Option<String> {
     value.split(';').skip(1).find_map(|part| {
         let (own, text) = part.split_once('=')?;
-        own.trim().eq_ignore_ascii_case(name).then(|| text.trim().to_owned())
+        own.trim()
+            .eq_ignore_ascii_case(name)
+            .then(|| text.trim().to_owned())
     })
 }
 
@@ -154,7 +187,9 @@ pub fn address_of(uri: &str) -> Option<SocketAddr> {
     let rest = uri.split_once(':')?.1;
     let host = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
     let host = host.split([';', '?']).next()?;
-    host.parse().ok().or_else(|| format!("{host}:5060").parse().ok())
+    host.parse()
+        .ok()
+        .or_else(|| format!("{host}:5060").parse().ok())
 }
 
 /// Where an SDP wants its audio, and the direction it states.
@@ -205,7 +240,10 @@ pub fn authorization(
             ", qop=auth, nc=00000001, cnonce=\"0a4f113b\", response=\"{response}\""
         ));
     } else {
-        value.push_str(&format!(", response=\"{}\"", hash(format!("{ha1}:{nonce}:{ha2}"))));
+        value.push_str(&format!(
+            ", response=\"{}\"",
+            hash(format!("{ha1}:{nonce}:{ha2}"))
+        ));
     }
     Some(value)
 }
@@ -220,21 +258,32 @@ mod tests {
             .with("Via", "SIP/2.0/UDP 127.0.0.1:5060;branch=z9hG4bKx;rport")
             .with("From", "\"A; b\" <sip:1001@127.0.0.1;user=phone>;tag=t1")
             .with("CSeq", "7 INVITE")
-            .with_sdp("v=0\r\nc=IN IP4 127.0.0.9\r\nm=audio 4000 RTP/AVP 0\r\na=sendonly\r\n".into());
+            .with_sdp(
+                "v=0\r\nc=IN IP4 127.0.0.9\r\nm=audio 4000 RTP/AVP 0\r\na=sendonly\r\n".into(),
+            );
         let again = Message::parse(&message.bytes()).expect("our own text");
         assert_eq!(again.branch().as_deref(), Some("z9hG4bKx"));
         assert_eq!(again.tag("From").as_deref(), Some("t1"));
         assert_eq!(again.user("From"), "1001");
         assert_eq!(again.cseq(), Some((7, "INVITE")));
         let audio = audio_of(&again.body).expect("has audio");
-        assert_eq!(audio, ("127.0.0.9:4000".parse().expect("an address"), "sendonly"));
+        assert_eq!(
+            audio,
+            ("127.0.0.9:4000".parse().expect("an address"), "sendonly")
+        );
     }
 
     #[test]
     fn addresses_in_uris() {
         let address = |text: &str| address_of(text).map(|address| address.to_string());
-        assert_eq!(address("sip:a@127.0.0.3;x=y").as_deref(), Some("127.0.0.3:5060"));
-        assert_eq!(address("sip:127.0.0.3:5080").as_deref(), Some("127.0.0.3:5080"));
+        assert_eq!(
+            address("sip:a@127.0.0.3;x=y").as_deref(),
+            Some("127.0.0.3:5060")
+        );
+        assert_eq!(
+            address("sip:127.0.0.3:5080").as_deref(),
+            Some("127.0.0.3:5080")
+        );
         assert_eq!(address("sip:a@demo.invalid"), None);
     }
 
@@ -249,7 +298,13 @@ mod tests {
             "Circle Of Life",
         )
         .expect("MD5 is spoken");
-        assert!(value.contains("response=\"670fd8c2df070c60b045671b8b24ff02\""), "{value}");
-        assert_eq!(authorization("Digest algorithm=SHA-256, realm=\"a\"", "M", "u", "a", "b"), None);
+        assert!(
+            value.contains("response=\"670fd8c2df070c60b045671b8b24ff02\""),
+            "{value}"
+        );
+        assert_eq!(
+            authorization("Digest algorithm=SHA-256, realm=\"a\"", "M", "u", "a", "b"),
+            None
+        );
     }
 }
