@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use strowger_core::ports::{
-    IncarnationNumber, Machine, NodeNumber, Outcome, ProposeFuture, Proposer, RowsRead,
+    IncarnationNumber, Machine, NodeNumber, Outcome, ProposeFuture, Proposer, RequestId,
+    RowsRead,
 };
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -161,8 +162,15 @@ impl Cluster {
         let Self { core, owner } = self;
         // The threads of log and apply end when nobody can ask them any more.
         drop(core);
+        let until = std::time::Instant::now() + Duration::from_secs(3);
         for thread in owner.threads.lock().drain(..) {
-            if thread.join().is_err() {
+            // Another clone of the handle may still be able to ask.
+            while !thread.is_finished() && std::time::Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if !thread.is_finished() {
+                tracing::warn!("the store stays open while other handles of this node live");
+            } else if thread.join().is_err() {
                 tracing::error!("a thread of the store ended badly");
             }
         }
@@ -216,13 +224,26 @@ impl Cluster {
             .spawn(async move { core.propose(command, deadline).await });
         // Only a closing node drops its tasks; nobody can tell then what was appended.
         task.await.unwrap_or_else(|_| {
-            let request = strowger_core::ports::RequestId {
+            let request = RequestId {
                 node: self.core.node,
                 incarnation: self.core.incarnation,
                 sequence: 0,
             };
             (Outcome::Unknown(request), 0)
         })
+    }
+
+    /// Proposes `command` again under the id of an earlier [`Outcome::Unknown`], to learn
+    /// what became of it; the machine answers a repeated id from its window.
+    pub async fn propose_again(
+        &self,
+        request: RequestId,
+        command: Vec<u8>,
+        deadline: Duration,
+    ) -> Outcome {
+        let core = self.core.clone();
+        let again = self.run(async move { core.propose_again(request, command, deadline).await });
+        again.await.unwrap_or(Outcome::Unknown(request))
     }
 
     /// Who leads, as this node knows it.

@@ -69,6 +69,21 @@ impl Core {
         self.propose_as(Proposal { request, command }, until).await
     }
 
+    /// Proposes `command` again under `request`.
+    pub async fn propose_again(
+        &self,
+        request: RequestId,
+        command: Vec<u8>,
+        deadline: Duration,
+    ) -> Outcome {
+        let until = Instant::now() + deadline;
+        match self.propose_as(Proposal { request, command }, until).await.0 {
+            // This round appended nothing, but an earlier one may have.
+            Outcome::NoQuorum => Outcome::Unknown(request),
+            outcome => outcome,
+        }
+    }
+
     async fn propose_as(&self, proposal: Proposal, until: Instant) -> (Outcome, u64) {
         let request = proposal.request;
         let mut perhaps = false;

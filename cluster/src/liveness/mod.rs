@@ -84,7 +84,9 @@ impl Peers {
             }
             *life = incarnation;
         }
-        self.set(node, Liveness::Alive { incarnation }, |_| true);
+        // What a dead process sent may still arrive; its life stays over.
+        let over = Liveness::Dead { incarnation, certain: true };
+        self.set(node, Liveness::Alive { incarnation }, |old| old != Some(over));
     }
 
     /// `node` stopped answering.
