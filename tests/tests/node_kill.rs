@@ -1,0 +1,436 @@
+//! A node dies: what was anchored on it is lost and said so, everything else goes on.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use strowger_tests::api::Api;
+use strowger_tests::cluster::{Cluster, node_number};
+use strowger_tests::phone::{Call, Phone, Policy};
+use strowger_tests::poll::{eventually, within_time};
+
+const SOON: Duration = Duration::from_secs(15);
+/// New calls to every service address succeed this long after a kill on an idle machine.
+const OUTAGE_MAX: Duration = Duration::from_secs(1);
+/// The same where other programs use the processors as well.
+const OUTAGE_BUSY_MAX: Duration = Duration::from_secs(4);
+/// How long audio is watched across a kill.
+const WATCH: Duration = Duration::from_secs(4);
+
+/// A pair of phones in a call by way of one node.
+struct Pair {
+    node: u64,
+    number: String,
+    call: Call,
+    other: Call,
+    phones: (Phone, Phone),
+}
+
+/// A caller who waits in the queue, by way of one node.
+struct Waiting {
+    node: u64,
+    number: String,
+    call: Call,
+    _phone: Phone,
+}
+
+fn local(last: u8) -> IpAddr {
+    IpAddr::from([127, 0, 0, last])
+}
+
+/// The service addresses, with the node that holds each.
+fn holders(cluster: &Cluster) -> BTreeMap<SocketAddr, u64> {
+    cluster
+        .sip()
+        .iter()
+        .map(|&address| (address, cluster.holder(address)))
+        .collect()
+}
+
+fn addresses_of(holders: &BTreeMap<SocketAddr, u64>, node: u64) -> Vec<SocketAddr> {
+    holders
+        .iter()
+        .filter(|(_, holder)| **holder == node)
+        .map(|(address, _)| *address)
+        .collect()
+}
+
+/// Phones for extensions 1010 + 2n and 1011 + 2n, in a call by way of `node`.
+fn pair(cluster: &Cluster, holders: &BTreeMap<SocketAddr, u64>, node: u64, n: u32) -> Pair {
+    let server = *addresses_of(holders, node)
+        .first()
+        .expect("every node holds an address");
+    let users = [1_008 + 2 * n, 1_009 + 2 * n].map(|user| user.to_string());
+    let phone = |user: &str, hz| {
+        let phone = Phone::new(local(76), user, &cluster.password(user), hz);
+        assert_eq!(phone.register(server, 600), Some(200), "{user} at {server}");
+        phone
+    };
+    let (a, b) = (phone(&users[0], 440), phone(&users[1], 620));
+    b.set_policy(Policy::Answer {
+        after: Duration::ZERO,
+        talk: None,
+    });
+    let call = a.call(server, &users[1]);
+    assert!(
+        call.answered(SOON),
+        "{} calls {}: {:?}",
+        users[0],
+        users[1],
+        call.view()
+    );
+    let other = b.incoming(0, SOON).expect("it was answered there");
+    call.wait(SOON, |_| call.audio().hears(620))
+        .expect("the caller hears the called");
+    other
+        .wait(SOON, |_| other.audio().hears(440))
+        .expect("the called hears the caller");
+    Pair {
+        node,
+        number: users[0].clone(),
+        call,
+        other,
+        phones: (a, b),
+    }
+}
+
+/// A caller in the queue by way of `node`.
+fn waiting(holders: &BTreeMap<SocketAddr, u64>, node: u64, n: u32) -> Waiting {
+    let server = *addresses_of(holders, node)
+        .last()
+        .expect("every node holds an address");
+    let number = format!("555{node}{n:03}");
+    let phone = Phone::new(local(77), &number, "", 440);
+    let call = phone.call(server, "4008");
+    assert!(
+        call.answered(SOON),
+        "{number} at {server}: {:?}",
+        call.view()
+    );
+    Waiting {
+        node,
+        number,
+        call,
+        _phone: phone,
+    }
+}
+
+/// The numbers of the waiting callers, in the order of their positions.
+fn queue_order(api: &Api) -> Option<Vec<String>> {
+    let calls = api.list("/v1/calls")?;
+    let mut queued: Vec<(u64, String)> = calls
+        .iter()
+        .filter_map(|call| {
+            Some((
+                call["position"].as_u64()?,
+                call["from"].as_str()?.to_owned(),
+            ))
+        })
+        .collect();
+    queued.sort();
+    Some(queued.into_iter().map(|(_, from)| from).collect())
+}
+
+fn order_of(order: &[String], wanted: &[String]) -> Vec<String> {
+    order
+        .iter()
+        .filter_map(|from| wanted.iter().find(|number| from.contains(number.as_str())))
+        .cloned()
+        .collect()
+}
+
+/// How long after the kill each service address took a new call.
+fn outages(cluster: &Cluster, killed_at: Instant) -> Vec<(SocketAddr, Duration)> {
+    let mut threads = Vec::new();
+    for (index, &address) in cluster.sip().iter().enumerate() {
+        threads.push(std::thread::spawn(move || {
+            let number = format!("556{index:04}");
+            let phone = Phone::new(local(78), &number, "", 440);
+            // An impatient caller: dials anew every 200 ms until one call is answered.
+            let mut calls: Vec<Call> = Vec::new();
+            let answered = within_time(SOON, || {
+                if calls
+                    .last()
+                    .is_none_or(|c| c.view().began.elapsed() >= Duration::from_millis(200))
+                {
+                    calls.push(phone.call(address, "4008"));
+                }
+                calls.iter().filter_map(|call| call.view().answered).min()
+            });
+            for call in &calls {
+                call.hang_up();
+            }
+            // Late answers to the other attempts are hung up as well.
+            within_time(Duration::from_secs(3), || {
+                calls.iter().for_each(Call::hang_up);
+                calls
+                    .iter()
+                    .all(|call| call.view().ended.is_some())
+                    .then_some(())
+            });
+            (
+                address,
+                answered.map_or(SOON, |at| at.saturating_duration_since(killed_at)),
+            )
+        }));
+    }
+    threads
+        .into_iter()
+        .map(|thread| thread.join().expect("it asserts nothing"))
+        .collect()
+}
+
+fn outage_limit() -> Duration {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: f64 = load
+        .split(' ')
+        .next()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(9.0);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if load < cores as f64 / 2.0 {
+        OUTAGE_MAX
+    } else {
+        OUTAGE_BUSY_MAX
+    }
+}
+
+/// Kills one node under load, checks every promise, and starts it again.
+fn kill_and_check(cluster: &mut Cluster, victim: u64) {
+    let limit = outage_limit();
+    let held = holders(cluster);
+    let leads = cluster.leader() == victim;
+    println!(
+        "killing node {victim}{}",
+        if leads { ", the leader" } else { "" }
+    );
+    let pairs: Vec<Pair> = (1..=3)
+        .map(|n| pair(cluster, &held, u64::from(n), n))
+        .collect();
+    // One after the other, so that their order in the queue is the order of this list.
+    let callers: Vec<Waiting> = (0..2)
+        .flat_map(|n| (1..=3).map(move |node| (node, n)))
+        .map(|(node, n)| waiting(&held, node, n))
+        .collect();
+    let all: Vec<String> = callers.iter().map(|caller| caller.number.clone()).collect();
+    let survivor_api = cluster.api(if victim == 1 { 2 } else { 1 });
+    eventually(SOON, "all callers wait in order", || {
+        (order_of(&queue_order(&survivor_api)?, &all) == all).then_some(())
+    });
+    for pair in &pairs {
+        pair.call.audio().reset();
+        pair.other.audio().reset();
+    }
+
+    let killed_at = cluster.kill(victim);
+    let outages = outages(cluster, killed_at);
+    for (address, outage) in &outages {
+        println!(
+            "  {address} took a new call {} ms after the kill",
+            outage.as_millis()
+        );
+    }
+    let worst = outages
+        .iter()
+        .map(|(_, outage)| *outage)
+        .max()
+        .expect("six addresses");
+    assert!(
+        worst <= limit,
+        "an address was out for {worst:?}, allowed {limit:?}"
+    );
+
+    check_audio(&pairs, victim, killed_at);
+    let survivors: Vec<String> = callers
+        .iter()
+        .filter(|caller| caller.node != victim)
+        .map(|caller| caller.number.clone())
+        .collect();
+    let order = order_of(
+        &queue_order(&survivor_api).expect("a survivor answers"),
+        &all,
+    );
+    assert_eq!(order, survivors, "waiting callers keep their order");
+    for caller in callers.iter().filter(|caller| caller.node != victim) {
+        assert!(
+            caller.call.view().ended.is_none(),
+            "{} was cut off",
+            caller.number
+        );
+    }
+    println!("  {} waiting callers kept their order", survivors.len());
+    check_records(&survivor_api, &pairs, &callers, victim);
+    check_registrations(cluster, &survivor_api, &pairs);
+
+    cluster.restart(victim);
+    rejoin(cluster, victim);
+    for pair in &pairs {
+        pair.call.hang_up();
+        for phone in [&pair.phones.0, &pair.phones.1] {
+            assert_eq!(phone.register(cluster.service(0), 0), Some(200), "unregisters");
+        }
+    }
+    for caller in &callers {
+        caller.call.hang_up();
+    }
+    eventually(SOON, "the queue is empty again", || {
+        queue_order(&survivor_api)?.is_empty().then_some(())
+    });
+}
+
+/// Calls by way of the survivors lost no packet.
+fn check_audio(pairs: &[Pair], victim: u64, killed_at: Instant) {
+    // Watching takes its time: losses shortly after the kill must be seen.
+    std::thread::sleep(WATCH.saturating_sub(killed_at.elapsed()));
+    for pair in pairs.iter().filter(|pair| pair.node != victim) {
+        for (end, call) in [("caller", &pair.call), ("called", &pair.other)] {
+            let counts = call.audio().counts();
+            println!(
+                "  node {}: the {end} received {} packets, lost {}, longest gap {} ms",
+                pair.node,
+                counts.received,
+                counts.lost,
+                counts.gap_max.as_millis()
+            );
+            assert_eq!(counts.lost, 0, "{} lost packets: {counts:?}", pair.number);
+            assert_eq!(counts.source_changes, 0, "{}: {counts:?}", pair.number);
+            let expected = WATCH.as_millis() as u64 / 20;
+            assert!(
+                counts.received + 25 >= expected,
+                "{} of {expected}",
+                counts.received
+            );
+        }
+    }
+}
+
+/// Calls anchored on the dead node have one record each, with that disposition.
+fn check_records(api: &Api, pairs: &[Pair], callers: &[Waiting], victim: u64) {
+    let lost: Vec<&String> = pairs
+        .iter()
+        .filter(|pair| pair.node == victim)
+        .map(|pair| &pair.number)
+        .chain(
+            callers
+                .iter()
+                .filter(|c| c.node == victim)
+                .map(|caller| &caller.number),
+        )
+        .collect();
+    for number in lost {
+        let rows: Vec<Value> = eventually(SOON, &format!("{number} has its record"), || {
+            let rows = api.cdrs()?;
+            let own: Vec<Value> = rows
+                .into_iter()
+                .filter(|row| {
+                    row["from"]
+                        .as_str()
+                        .is_some_and(|from| from.contains(number.as_str()))
+                })
+                .filter(|row| row["disposition"] == "node_lost")
+                .collect();
+            (!own.is_empty()).then_some(own)
+        });
+        assert!(
+            rows.iter()
+                .all(|row| node_number(&row["node"]) == Some(victim)),
+            "{rows:#?}"
+        );
+    }
+}
+
+/// Every phone registered before is registered still, and can be called.
+fn check_registrations(cluster: &Cluster, api: &Api, pairs: &[Pair]) {
+    let rows = api.list("/v1/registrations").expect("a survivor answers");
+    for pair in pairs {
+        let found = rows.iter().any(|row| {
+            row["extension"]
+                .as_str()
+                .is_some_and(|extension| extension.contains(&pair.number))
+        });
+        assert!(found, "{} is registered no more: {rows:#?}", pair.number);
+    }
+    let caller = Phone::new(local(79), "1020", &cluster.password("1020"), 700);
+    for pair in pairs {
+        let phone = &pair.phones.0;
+        let before = phone.calls().len();
+        phone.set_policy(Policy::Answer {
+            after: Duration::ZERO,
+            talk: None,
+        });
+        let call = caller.call(cluster.service(0), &pair.number);
+        assert!(
+            call.answered(SOON),
+            "{} cannot be called: {:?}",
+            pair.number,
+            call.view()
+        );
+        phone.incoming(before, SOON).expect("it was answered there");
+        call.hang_up();
+    }
+    println!(
+        "  all {} registrations survive and can be called",
+        pairs.len()
+    );
+}
+
+/// The node serves again with the same state as the others.
+fn rejoin(cluster: &Cluster, number: u64) {
+    let began = Instant::now();
+    eventually(
+        Duration::from_secs(30),
+        "the killed node catches up",
+        || {
+            let nodes = cluster.api(number).list("/v1/nodes")?;
+            let own = nodes
+                .iter()
+                .find(|node| node_number(&node["id"]) == Some(number))?;
+            let role = own["role"].as_str()?;
+            let caught_up = own["state"] == "up" && role != "learner" && own["lag"].as_u64()? <= 2;
+            caught_up.then_some(())
+        },
+    );
+    eventually(
+        Duration::from_secs(30),
+        "every node holds an address again",
+        || {
+            let held = holders(cluster);
+            (1..=3)
+                .all(|node| held.values().any(|holder| *holder == node))
+                .then_some(())
+        },
+    );
+    println!(
+        "  node {number} rejoined and caught up in {} ms",
+        began.elapsed().as_millis()
+    );
+}
+
+#[test]
+fn each_node_in_turn_dies_under_load() {
+    let mut cluster = Cluster::start("basic.toml");
+    let leader = cluster.leader();
+    let others = (1..=3).filter(|&node| node != leader);
+    for victim in std::iter::once(leader).chain(others) {
+        kill_and_check(&mut cluster, victim);
+    }
+    assert!(cluster.panics().is_empty(), "{:#?}", cluster.panics());
+}
+
+#[test]
+fn the_demo_ends_in_time_and_resumes_where_it_was() {
+    let mut cluster = Cluster::start("basic.toml");
+    let phone = Phone::new(local(79), "1003", &cluster.password("1003"), 440);
+    assert_eq!(phone.register(cluster.service(0), 600), Some(200));
+    let (code, took) = cluster.stop();
+    assert_eq!(code, Some(0), "SIGTERM ends the demo with 0");
+    assert!(took <= Duration::from_secs(10), "it took {took:?}");
+    for api in cluster.apis() {
+        assert!(
+            api.get("/health/live").is_err(),
+            "{} still answers",
+            api.base()
+        );
+    }
+}
