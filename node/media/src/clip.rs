@@ -68,7 +68,7 @@ impl Clip {
     /// Bytes of one frame from `at`, at most `out.len()`; returns how many. Never encodes the
     /// whole clip: a worker whose leg changed its codec meanwhile encodes frame by frame.
     pub(crate) fn frame(&self, codec: Codec, at: usize, out: &mut [u8]) -> usize {
-        let taken = match self.cell(codec).get() {
+        match self.cell(codec).get() {
             Some(encoded) => {
                 let rest = encoded.get(at..).unwrap_or_default();
                 out.iter_mut()
@@ -83,8 +83,7 @@ impl Clip {
                     .map(|(to, from)| *to = g711::encode(codec, *from))
                     .count()
             }
-        };
-        taken
+        }
     }
 
     /// Samples in the clip.

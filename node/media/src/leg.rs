@@ -14,7 +14,7 @@ use crate::pin::{Pin, Verdict};
 use crate::player::Player;
 use crate::ports::PortLease;
 use crate::receive::Reception;
-use crate::rtcp::{NtpClock, Sent, Told};
+use crate::rtcp::{NtpClock, Parts, Sent, Told};
 use crate::rtp::{Header, Packet};
 use crate::socket::{Pair, SendBatch};
 use crate::types::{Codec, Digit, LegKey, LegMedia};
@@ -369,7 +369,7 @@ impl Leg {
             self.figures.bytes_sent += u64::try_from(bytes).unwrap_or(0);
             sink.tally.packets_sent += 1;
         } else {
-            self.count_failed(1, bytes, sink);
+            self.count_failed(1, sink);
         }
     }
 
@@ -380,11 +380,11 @@ impl Leg {
             let count = u64::try_from(failed).unwrap_or(0);
             self.figures.packets_sent = self.figures.packets_sent.saturating_sub(count);
             sink.tally.packets_sent = sink.tally.packets_sent.saturating_sub(count);
-            self.count_failed(count, 0, sink);
+            self.count_failed(count, sink);
         }
     }
 
-    fn count_failed(&mut self, count: u64, _bytes: usize, sink: &mut Sink) {
+    fn count_failed(&mut self, count: u64, sink: &mut Sink) {
         self.figures.send_failed += count;
         sink.tally.send_failed += count;
     }
@@ -469,7 +469,7 @@ impl Leg {
         let ours = self.outgoing.ssrc();
         let written = self
             .told
-            .write(&mut buffer, ours, sent, heard, bye, clock, now);
+            .write(&mut buffer, ours, Parts { sent, heard, bye }, clock, now);
         if let Some(bytes) = written.and_then(|length| buffer.get(..length)) {
             // Reports are statistics: one that the system does not take is not missed.
             let _ = self.sockets.rtcp.send_to(bytes, to);

@@ -66,6 +66,16 @@ pub(crate) struct Sent {
     pub(crate) bytes: u64,
 }
 
+/// What goes into a report of ours.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Parts {
+    /// What we sent, if anything since the last report.
+    pub(crate) sent: Option<Sent>,
+    pub(crate) heard: Option<Report>,
+    /// The leg ends.
+    pub(crate) bye: bool,
+}
+
 impl Told {
     /// Reads a compound packet; `false` when it is malformed. What came before the bad part
     /// counts.
@@ -149,12 +159,11 @@ impl Told {
         &self,
         buffer: &mut [u8],
         ours: u32,
-        sent: Option<Sent>,
-        heard: Option<Report>,
-        bye: bool,
+        parts: Parts,
         clock: &NtpClock,
         now: Instant,
     ) -> Option<usize> {
+        let Parts { sent, heard, bye } = parts;
         let mut words = Vec::with_capacity(24);
         let blocks = u32::from(heard.is_some());
         match sent {
@@ -242,15 +251,23 @@ mod tests {
             packets: 2,
             bytes: 3,
         });
+        let first = Parts {
+            sent,
+            ..Parts::default()
+        };
         let length = a
-            .write(&mut buffer, 22, sent, None, false, &clock, start)
+            .write(&mut buffer, 22, first, &clock, start)
             .expect("room");
         let arrived = start + Duration::from_millis(30);
         assert!(b.read(&buffer[..length], 11, &clock, arrived));
         let answered = arrived + Duration::from_millis(500);
-        let report = Some(HEARD);
+        let answer = Parts {
+            sent: None,
+            heard: Some(HEARD),
+            bye: true,
+        };
         let length = b
-            .write(&mut buffer, 11, None, report, true, &clock, answered)
+            .write(&mut buffer, 11, answer, &clock, answered)
             .expect("room");
         assert!(a.read(
             &buffer[..length],
@@ -269,7 +286,11 @@ mod tests {
         let now = Instant::now();
         let mut told = Told::default();
         let mut buffer = [0; 256];
-        let length = told.write(&mut buffer, 1, None, Some(HEARD), false, &clock, now);
+        let heard = Parts {
+            heard: Some(HEARD),
+            ..Parts::default()
+        };
+        let length = told.write(&mut buffer, 1, heard, &clock, now);
         let length = length.expect("room");
         assert!(told.read(&buffer[..length], 1, &clock, now));
         assert!(!told.read(&buffer[..length - 1], 1, &clock, now));
@@ -281,7 +302,7 @@ mod tests {
             "two blocks do not fit"
         );
         assert!(
-            told.write(&mut [0; 20], 1, None, None, false, &clock, now)
+            told.write(&mut [0; 20], 1, Parts::default(), &clock, now)
                 .is_none()
         );
     }

@@ -209,6 +209,14 @@ impl Worker {
         let wait = self.wait(Instant::now());
         let ready = self.poller.wait(wait);
         let now = Instant::now();
+        // Commands first: what was commanded before a packet came holds for that packet. A slot
+        // given to another leg here is merely found empty below.
+        for _ in 0..limits::COMMANDS_PER_ROUND {
+            let Ok(command) = self.inbox.try_recv() else {
+                break;
+            };
+            self.obey(command, now);
+        }
         let mut sockets = 0;
         for n in 0..ready {
             match self.poller.token(n) {
@@ -219,12 +227,6 @@ impl Worker {
                 }
                 None => {}
             }
-        }
-        for _ in 0..limits::COMMANDS_PER_ROUND {
-            let Ok(command) = self.inbox.try_recv() else {
-                break;
-            };
-            self.obey(command, now);
         }
         self.run_ticks(now);
         if now >= self.next_slow {
@@ -482,5 +484,30 @@ impl Worker {
         if let Some(due) = leg.due {
             self.schedule.enter(slot, due, now);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crossbeam_channel::bounded;
+
+    #[test]
+    fn events_wait_in_order_and_the_overflow_is_counted() {
+        let (sender, receiver) = bounded(2);
+        let mut sink = Sink::new(sender);
+        let event = |n: u128| Event::AudioBack { leg: LegKey(n) };
+        let room = 2 + u128::try_from(limits::EVENT_BACKLOG).expect("small");
+        for n in 0..room + 3 {
+            sink.emit(event(n));
+        }
+        assert_eq!(sink.tally.events_dropped, 3);
+        for n in 0..room {
+            assert_eq!(receiver.try_recv(), Ok(event(n)));
+            sink.retry();
+        }
+        assert!(receiver.try_recv().is_err());
+        sink.emit(event(9));
+        assert_eq!(receiver.try_recv(), Ok(event(9)));
     }
 }

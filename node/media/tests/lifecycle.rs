@@ -277,7 +277,7 @@ fn run(engine: &Engine, open: &mut HashSet<u128>, step: &Step) -> Result<(), Tes
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     #[test]
     fn no_life_of_legs_leaks_a_port(steps in proptest::collection::vec(step(), 1..120)) {

@@ -69,7 +69,7 @@ fn different_codecs_are_transcoded() {
 fn a_held_leg_is_neither_sent_to_nor_heard() {
     let (engine, _events) = engine(30_050..=30_059, 1);
     let mut a = Phone::join(&engine, 1, local(2), Codec::Pcmu);
-    let mut b = Phone::join(&engine, 2, local(2), Codec::Pcmu);
+    let b = Phone::join(&engine, 2, local(2), Codec::Pcmu);
     engine.bridge(a.leg, b.leg).expect("bridges");
     a.talk(Codec::Pcmu, 1);
     let before = b.listen();
