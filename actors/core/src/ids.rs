@@ -25,8 +25,9 @@ pub struct ParseIdError {
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 /// Digits needed for 64 bits.
 const WIDTH: u32 = 13;
-/// Bits of a minted id that count the things one log entry made.
-const MINT_BITS: u32 = 12;
+/// Bits of a minted id that count the things one log entry made. The end of a node
+/// writes a record for each of its calls in one entry, which sets the need.
+const MINT_BITS: u32 = 16;
 
 fn write_base32(value: u64, out: &mut fmt::Formatter<'_>) -> fmt::Result {
     for place in (0..WIDTH).rev() {
@@ -56,9 +57,9 @@ fn read_base32(text: &str) -> Option<u64> {
 
 /// The value of a minted id: the `n`th thing made by the entry at `index`.
 ///
-/// One entry makes at most 4,096 things; the limit on proposals per entry keeps it so.
+/// One entry makes at most 65,536 things.
 pub fn mint(index: u64, n: u16) -> u64 {
-    (index << MINT_BITS) | (u64::from(n) & ((1 << MINT_BITS) - 1))
+    (index << MINT_BITS) | u64::from(n)
 }
 
 macro_rules! minted_id {

@@ -43,5 +43,9 @@ pub const REGISTRATION_S_MAX: u32 = 7_200;
 /// Shortest lifetime of a binding, s; below it REGISTER gets 423.
 pub const REGISTRATION_S_MIN: u32 = 10;
 
+/// When the rest of the old events is looked for after a full removal, ms: so that
+/// removing keeps up with a busy floor.
+pub const EVENTS_PRUNE_AGAIN_MS: u64 = 1_000;
+
 /// How often old events are looked for, ms.
 pub const EVENTS_PRUNE_EVERY_MS: u64 = 60_000;

@@ -53,29 +53,18 @@ impl State {
         let site = self.site(&key.0).cloned();
         let spec = site.as_ref().and_then(|site| site.agents.get(&key.1));
         let spec = spec.ok_or_else(|| Refusal::NotFound(format!("agent {}", key.1)))?;
-        if let Some(wanted) = &extension {
-            let known = site
-                .as_ref()
-                .is_some_and(|site| site.extensions.contains_key(wanted));
-            if !known {
+        let seat = extension.or_else(|| spec.extension.clone());
+        if let (Some(wanted), Some(site)) = (&seat, &site) {
+            if !site.extensions.contains_key(wanted) {
                 return Err(Refusal::NotFound(format!("extension {wanted}")));
             }
-            let seat = (key.0.clone(), wanted.clone());
-            let taken = self.seats.get(&seat).into_iter().flatten().find(|other| {
-                **other != key.1
-                    && self
-                        .agents
-                        .get(&(key.0.clone(), (*other).clone()))
-                        .is_some_and(|agent| agent.signed_in)
-            });
-            if let Some(other) = taken {
+            if let Some(other) = self.other_at(&(key.0.clone(), wanted.clone()), &key.1) {
                 return Err(Refusal::Conflict(format!(
                     "agent {other} is signed in at extension {wanted}"
                 )));
             }
         }
         let now = self.meta.now;
-        let seat = extension.or_else(|| spec.extension.clone());
         self.unseat(key);
         if let Some(agent) = self.agents.get_mut(key) {
             if !agent.signed_in {
@@ -93,16 +82,35 @@ impl State {
         Ok(())
     }
 
-    /// Signs an agent out; a live call goes on.
+    /// Who else is signed in at this extension.
+    fn other_at(&self, seat: &Of<Extension>, agent: &AgentId) -> Option<&AgentId> {
+        self.seats.get(seat).into_iter().flatten().find(|other| {
+            *other != agent
+                && self
+                    .agents
+                    .get(&(seat.0.clone(), (*other).clone()))
+                    .is_some_and(|row| row.signed_in)
+        })
+    }
+
+    /// Signs an agent out and back to the site's extension, where the next sign-in by
+    /// feature code is expected; a live call goes on.
     pub(super) fn sign_out(&mut self, key: &Of<AgentId>) -> Result<(), Refusal> {
+        let site = self.site(&key.0);
+        let home = site
+            .and_then(|site| site.agents.get(&key.1))
+            .and_then(|spec| spec.extension.clone());
+        self.unseat(key);
         let agent = self.agents.get_mut(key);
         let agent = agent.ok_or_else(|| Refusal::NotFound(format!("agent {}", key.1)))?;
+        agent.extension = home.or_else(|| agent.extension.take());
         agent.signed_in = false;
         agent.paused = None;
         agent.missed = 0;
         if matches!(agent.activity, Activity::WrapUp(_)) {
             agent.activity = Activity::Idle;
         }
+        self.seat(key);
         self.touch_agent(key);
         Ok(())
     }
@@ -337,7 +345,12 @@ impl State {
             return;
         };
         let now = self.meta.now;
+        let before = row.bindings.len();
         row.bindings.retain(|binding| binding.expires_at > now);
+        if row.bindings.len() == before {
+            // Refreshed meanwhile: the deadline of the refresh stands.
+            return;
+        }
         if row.bindings.is_empty() {
             self.event("phone.expired", &key.1, []);
         }
@@ -368,6 +381,17 @@ impl State {
         if self.waiting.is_empty() {
             return;
         }
+        let candidates = self.candidates();
+        if candidates.is_empty() {
+            return;
+        }
+        for (call, agent) in pairs(self.seekers(), candidates) {
+            self.offer(call, &agent);
+        }
+    }
+
+    /// Waiting calls that want an agent now.
+    fn seekers(&self) -> Vec<Seeker> {
         let now = self.meta.now;
         let mut seekers: Vec<Seeker> = Vec::new();
         for ((tenant, queue), places) in &self.waiting {
@@ -394,9 +418,11 @@ impl State {
                 });
             }
         }
-        if seekers.is_empty() {
-            return;
-        }
+        seekers
+    }
+
+    /// Agents who could take a call now.
+    fn candidates(&self) -> Vec<Candidate> {
         let mut candidates: Vec<Candidate> = Vec::new();
         for (key, agent) in &self.agents {
             if self.agent_state(agent) != AgentState::Ready {
@@ -411,9 +437,7 @@ impl State {
                 queues: spec.queues.clone(),
             });
         }
-        for (call, agent) in pairs(seekers, candidates) {
-            self.offer(call, &agent);
-        }
+        candidates
     }
 
     /// Commits the choice of `agent` for `call`: rings every phone of the agent.
@@ -423,6 +447,10 @@ impl State {
         let Some(row) = self.calls.get(&call) else {
             return;
         };
+        if row.legs.len() + targets.len() > limits::LEGS_PER_CALL {
+            self.clear_call(call, (Disposition::Failed, Cause::CONGESTION));
+            return;
+        }
         let queue = row.visit.as_ref().map(|visit| visit.queue.clone());
         let ring_ms = queue
             .as_ref()
@@ -464,11 +492,13 @@ impl State {
             .agents
             .get(key)
             .and_then(|agent| agent.extension.clone());
-        match (fixed, seat) {
-            (Some(uri), None) => vec![LegTarget { uri, flow: None }],
-            (_, Some(extension)) => self.extension_targets(&(key.0.clone(), extension)),
-            (None, None) => Vec::new(),
+        let seated = seat.map(|extension| self.extension_targets(&(key.0.clone(), extension)));
+        let seated = seated.unwrap_or_default();
+        if !seated.is_empty() {
+            return seated;
         }
+        let fixed = fixed.map(|uri| LegTarget { uri, flow: None });
+        fixed.into_iter().collect()
     }
 
     /// Where an extension is rung: its bindings, best first, or its fixed contact.

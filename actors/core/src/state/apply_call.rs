@@ -21,6 +21,14 @@ struct Answered {
     checkpoint: Vec<u8>,
 }
 
+/// How a call ended whose caller's leg went away before an answer.
+fn unanswered(cause: Cause) -> (Disposition, Cause) {
+    match cause.status {
+        200 | 487 => (Disposition::Abandoned, Cause::CANCELLED),
+        _ => (Disposition::Abandoned, cause),
+    }
+}
+
 impl State {
     /// Admits a new call and decides what becomes of it.
     pub(super) fn call_arrived(&mut self, arrived: CallArrived) -> Reply {
@@ -235,12 +243,8 @@ impl State {
         };
         let seat = Self::seat_of(call, &leg.role);
         call.legs.push(leg);
-        let full = call.legs.len() > limits::LEGS_PER_CALL;
         if let Some(seat) = seat {
             self.occupy(&seat, id);
-        }
-        if full {
-            self.clear_call(id, (Disposition::Failed, Cause::CONGESTION));
         }
     }
 
@@ -393,22 +397,26 @@ impl State {
             leg.sip_call_id = sip_call_id;
         }
         let (role, want) = (leg.role.clone(), leg.want);
+        let never_up = role == LegRole::Caller && leg.answered_at.is_none();
         let stage = call.stage.clone();
+        let bridged =
+            matches!(&stage, Stage::Bridged { far } if role == LegRole::Caller || *far == leg_id);
+        let ending = if bridged && never_up && call.visit.is_none() {
+            // The caller's leg never came up: he left, or could not be answered, while
+            // the called party's answer was under way.
+            call.answered_at = None;
+            unanswered(cause)
+        } else {
+            (Disposition::Answered, Cause::NORMAL)
+        };
         self.touch_call(id);
         self.vacate_leg(id, &role);
-        if matches!(&stage, Stage::Bridged { far } if role == LegRole::Caller || *far == leg_id) {
-            self.clear_call(id, (Disposition::Answered, Cause::NORMAL));
+        if bridged {
+            self.clear_call(id, ending);
         }
         match &role {
             LegRole::Caller => match stage {
-                Stage::Waiting | Stage::Ringing { .. } => {
-                    let ending = if cause.status == 487 || cause.status == 200 {
-                        (Disposition::Abandoned, Cause::CANCELLED)
-                    } else {
-                        (Disposition::Abandoned, cause)
-                    };
-                    self.clear_call(id, ending);
-                }
+                Stage::Waiting | Stage::Ringing { .. } => self.clear_call(id, unanswered(cause)),
                 Stage::Confirming(_) => {
                     self.clear_call(id, (Disposition::Answered, Cause::NORMAL));
                 }
@@ -456,14 +464,16 @@ impl State {
             // What a phone means by 401, 404 or 405 is between it and us; the caller
             // asked for an extension that exists.
             401 | 404 | 405 | 407 | 481 => (Disposition::Failed, Cause::NOT_REGISTERED),
-            500..=599 => (
+            400..=499 | 600..=699 => (Disposition::Rejected, best),
+            // A failure there, a redirection we do not follow, or a phone that answered
+            // and hung up at once: no status of these is one for the caller.
+            _ => (
                 Disposition::Failed,
                 Cause {
                     status: 480,
                     q850: best.q850,
                 },
             ),
-            _ => (Disposition::Rejected, best),
         };
         self.clear_call(id, ending);
     }

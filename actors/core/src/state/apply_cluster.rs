@@ -152,11 +152,22 @@ impl State {
         self.batch.wakes.push(Wake::Cluster);
     }
 
-    /// Moves one address without live calls from the node with most to the one with
-    /// fewest, so that a node that came back carries its share again.
+    /// Moves addresses without live calls from the node with most to the one with
+    /// fewest, so that a node that came back carries its share again and one that is
+    /// draining loses what it holds.
     pub(super) fn rebalance(&mut self) {
+        // Each move lessens the difference, so that as many moves as there are addresses
+        // always suffice.
+        for _ in 0..self.addresses.len() {
+            if !self.rebalance_one() {
+                return;
+            }
+        }
+    }
+
+    fn rebalance_one(&mut self) -> bool {
         let Some((from, to)) = imbalance(&self.nodes, &self.addresses) else {
-            return;
+            return false;
         };
         let in_use: BTreeSet<IpAddr> = self.calls_of(from).map(|call| call.address).collect();
         let idle = self
@@ -176,6 +187,7 @@ impl State {
         if let Some(address) = idle {
             self.move_address(address, to);
         }
+        idle.is_some()
     }
 
     /// Puts a site in force. Live calls go on; counters stay.
@@ -201,8 +213,8 @@ impl State {
                 .push(((tenant.clone(), extension), secret));
         }
         self.site_addresses(&site);
-        self.site_agents(&tenant, &site);
         self.site_registrations(&tenant, &site);
+        self.site_agents(&tenant, &site);
         for queue in site.queues.keys() {
             let key = (tenant.clone(), queue.clone());
             if !self.figures.contains_key(&key) {
@@ -219,10 +231,17 @@ impl State {
 
     fn site_addresses(&mut self, site: &Site) {
         let in_use: BTreeSet<IpAddr> = self.calls.values().map(|call| call.address).collect();
+        // Addresses belong to the cluster: another tenant's site may name them too.
+        let named: BTreeSet<IpAddr> = self
+            .sites
+            .values()
+            .flat_map(|row| &row.site.service_addresses)
+            .copied()
+            .collect();
         let gone: Vec<IpAddr> = self
             .addresses
             .keys()
-            .filter(|known| !site.service_addresses.contains(known) && !in_use.contains(known))
+            .filter(|known| !named.contains(known) && !in_use.contains(known))
             .copied()
             .collect();
         for address in gone {
@@ -264,6 +283,9 @@ impl State {
         for (id, spec) in &site.agents {
             self.site_agent(tenant, id, spec);
         }
+        // Whose phone has gone or come with the change shows another state now.
+        let agents = self.agents.keys().filter(|key| key.0 == *tenant);
+        self.batch.agents.extend(agents.cloned());
     }
 
     fn site_agent(&mut self, tenant: &TenantId, id: &AgentId, spec: &AgentSpec) {

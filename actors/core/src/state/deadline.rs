@@ -51,13 +51,8 @@ impl State {
                     self.registration_due(&(tenant, extension));
                 }
                 Deadline::Clearing(call) => self.clearing_due(call),
-                Deadline::Events => {
-                    self.batch.prune_events = true;
-                    self.at(
-                        self.meta.now.plus(limits::EVENTS_PRUNE_EVERY_MS),
-                        Deadline::Events,
-                    );
-                }
+                // The flush that removes them knows when to look again.
+                Deadline::Events => self.batch.prune_events = true,
             }
         }
     }

@@ -211,7 +211,9 @@ impl State {
 
     /// True when a leg to this extension has somewhere to go.
     pub fn is_reachable(&self, extension: &Of<Extension>) -> bool {
-        self.registrations.contains_key(extension)
+        let now = self.meta.now;
+        let registered = self.registrations.get(extension);
+        registered.is_some_and(|row| row.bindings.iter().any(|one| one.expires_at > now))
             || self
                 .site(&extension.0)
                 .and_then(|site| site.extensions.get(&extension.1))

@@ -145,6 +145,19 @@ impl State {
 
     /// Writes what the entry touched and returns the wake-ups.
     pub(super) fn flush(&mut self, rows: &mut dyn Rows) -> Vec<Wake> {
+        let old_events = if self.batch.prune_events {
+            let keys = old_events(rows, self.meta.now);
+            let more = keys.len() == limits::EVENTS_PRUNED_PER_TICK;
+            let next = if more {
+                limits::EVENTS_PRUNE_AGAIN_MS
+            } else {
+                limits::EVENTS_PRUNE_EVERY_MS
+            };
+            self.at(self.meta.now.plus(next), Deadline::Events);
+            keys
+        } else {
+            Vec::new()
+        };
         let batch = std::mem::take(&mut self.batch);
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.meta.hash);
@@ -202,8 +215,8 @@ impl State {
         for (n, event) in (0u32..).zip(&batch.events) {
             writer.put(Table::Event, &event_key(self.meta.index, n), event);
         }
-        if batch.prune_events {
-            prune_events(&mut writer, self.meta.now);
+        for key in &old_events {
+            writer.delete(Table::Event, key);
         }
         self.meta
             .hash
@@ -297,16 +310,13 @@ fn timer_of(key: &[u8]) -> Option<(TimeMs, Deadline)> {
     decode_row(deadline).map(|deadline| (due, deadline))
 }
 
-fn prune_events(writer: &mut Writer<'_>, now: TimeMs) {
+/// Keys of the events that may go now, oldest first.
+fn old_events(rows: &dyn Rows, now: TimeMs) -> Vec<Vec<u8>> {
     let keep_from = TimeMs(now.0.saturating_sub(limits::EVENTS_KEPT_MS));
-    let oldest = writer
-        .rows
-        .scan(Table::Event, &[], None, limits::EVENTS_PRUNED_PER_TICK);
-    for (key, value) in oldest {
-        let old = decode_row::<EventRow>(&value).is_none_or(|event| event.at < keep_from);
-        if !old || event_position(&key).is_none() {
-            break;
-        }
-        writer.delete(Table::Event, &key);
-    }
+    let oldest = rows.scan(Table::Event, &[], None, limits::EVENTS_PRUNED_PER_TICK);
+    let old = oldest.into_iter().take_while(|(key, value)| {
+        let stale = decode_row::<EventRow>(value).is_none_or(|event| event.at < keep_from);
+        stale && event_position(key).is_some()
+    });
+    old.map(|(key, _)| key).collect()
 }
