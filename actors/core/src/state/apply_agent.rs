@@ -1,4 +1,4 @@
-//! Agents, registrations and the choice of who is offered which call.
+//! Agents and the choice of who is offered which call.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,6 @@ use super::{Deadline, Of, State};
 use crate::call::{CallRow, Cause, Disposition, LegRole, LegTarget, Offer, Seen, Stage};
 use crate::floor::agent::{Activity, AgentState, PhoneState};
 use crate::floor::assignment::{Candidate, Seeker, pairs};
-use crate::floor::registration::{Register, RegisterRefusal, RegistrationRow};
 use crate::ids::{AgentId, CallId, Extension, TenantId};
 use crate::limits;
 
@@ -294,84 +293,6 @@ impl State {
                 ("reason", Value::from(reason)),
             ];
             self.event("agent.state", &key.1, fields);
-        }
-    }
-
-    /// A phone registers, refreshes, asks or leaves.
-    pub(super) fn register(&mut self, wish: &Register) -> Reply {
-        let key = (wish.tenant.clone(), wish.extension.clone());
-        let known = self.site(&wish.tenant).is_some_and(|site| {
-            site.extensions
-                .get(&wish.extension)
-                .is_some_and(|spec| spec.contact.is_none())
-        });
-        if !known {
-            return Reply::Refused(Refusal::NotFound(format!("extension {}", wish.extension)));
-        }
-        let now = self.meta.now;
-        let mut row = self
-            .registrations
-            .get(&key)
-            .cloned()
-            .unwrap_or_else(|| RegistrationRow {
-                tenant: wish.tenant.clone(),
-                extension: wish.extension.clone(),
-                bindings: Vec::new(),
-            });
-        let before = row.bindings.len();
-        match row.register(wish, now) {
-            Ok(()) => {}
-            Err(RegisterRefusal::OutOfOrder) => return Reply::Refused(Refusal::OutOfOrder),
-            Err(RegisterRefusal::TooMany) => return Reply::Refused(Refusal::TooManyContacts),
-        }
-        let bindings = row.bindings.clone();
-        if (before == 0) != bindings.is_empty() {
-            let kind = if bindings.is_empty() {
-                "phone.left"
-            } else {
-                "phone.registered"
-            };
-            self.event(kind, &wish.extension, []);
-        }
-        if self.registrations.get(&key) != Some(&row) {
-            self.store_registration(key, row);
-        }
-        Reply::Registered { now, bindings }
-    }
-
-    /// A binding may have ended.
-    pub(super) fn registration_due(&mut self, key: &Of<Extension>) {
-        let Some(mut row) = self.registrations.get(key).cloned() else {
-            return;
-        };
-        let now = self.meta.now;
-        let before = row.bindings.len();
-        row.bindings.retain(|binding| binding.expires_at > now);
-        if row.bindings.len() == before {
-            // Refreshed meanwhile: the deadline of the refresh stands.
-            return;
-        }
-        if row.bindings.is_empty() {
-            self.event("phone.expired", &key.1, []);
-        }
-        self.store_registration(key.clone(), row);
-    }
-
-    fn store_registration(&mut self, key: Of<Extension>, row: RegistrationRow) {
-        if let Some(due) = row.next_expiry() {
-            // One deadline stands for the earliest end; it sets the next when it fires.
-            self.at(due, Deadline::Registration(key.0.clone(), key.1.clone()));
-        }
-        let was_reachable = self.registrations.contains_key(&key);
-        let is_reachable = !row.bindings.is_empty();
-        if is_reachable {
-            self.registrations.insert(key.clone(), row);
-        } else {
-            self.registrations.remove(&key);
-        }
-        self.batch.registrations.insert(key.clone());
-        if was_reachable != is_reachable {
-            self.touch_seat(&key);
         }
     }
 

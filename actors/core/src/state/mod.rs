@@ -8,10 +8,13 @@
 mod apply_agent;
 mod apply_call;
 mod apply_cluster;
+mod apply_registration;
 pub mod command;
 mod deadline;
+mod end_call;
 pub mod event;
 pub mod machine;
+mod seat;
 pub mod store;
 
 use std::collections::{BTreeMap, BTreeSet};
