@@ -10,7 +10,7 @@ use crate::LegKey;
 #[non_exhaustive]
 pub enum StartError {
     /// No worker, or more than [`crate::limits::WORKERS_MAX`].
-    #[error("{0} media workers: between 1 and {max} are possible", max = crate::limits::WORKERS_MAX)]
+    #[error("{0} media workers: 1 to {max} are possible", max = crate::limits::WORKERS_MAX)]
     Workers(usize),
     /// The port range holds no even port with its odd neighbour.
     #[error("the RTP port range {first}-{last} holds no pair of an even port and the next one")]

@@ -309,7 +309,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_without_harm(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
+        fn any_bytes_are_read_without_harm(
+            bytes in proptest::collection::vec(any::<u8>(), 0..120),
+        ) {
             let clock = NtpClock::new();
             Told::default().read(&bytes, 1, &clock, Instant::now());
         }

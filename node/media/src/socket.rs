@@ -420,3 +420,73 @@ fn own(raw: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: the descriptor was just made by the caller and belongs to nobody else.
     Ok(unsafe { OwnedFd::from_raw_fd(raw) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    fn free(local: IpAddr) -> Pair {
+        (31_700..32_700)
+            .step_by(2)
+            .find_map(|port| bind_pair(local, port).ok())
+            .expect("a free pair")
+    }
+
+    #[test]
+    fn batches_carry_bytes_and_sources_of_both_families() {
+        for local in [
+            IpAddr::V4(Ipv4Addr::LOCALHOST),
+            IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ] {
+            let pair = free(local);
+            let (rtp, rtcp) = (pair.rtp.local_addr(), pair.rtcp.local_addr());
+            let (rtp, rtcp) = (rtp.expect("bound"), rtcp.expect("bound"));
+            let mut send = SendBatch::new();
+            for n in 0..=limits::BATCH {
+                let pushed = send.push(rtcp, |buffer| {
+                    buffer[0] = n as u8;
+                    Some(n)
+                });
+                assert_eq!(pushed, n < limits::BATCH, "the batch has its bound");
+            }
+            assert!(!send.push(rtcp, |_| None));
+            assert_eq!(send.flush(&pair.rtp), 0);
+            let mut receive = ReceiveBatch::new();
+            let count = receive.receive(&pair.rtcp);
+            assert_eq!(count, limits::BATCH);
+            for (n, (bytes, source)) in receive.datagrams(count).enumerate() {
+                assert_eq!((bytes.len(), source), (n, rtp));
+                assert!(bytes.first().is_none_or(|byte| usize::from(*byte) == n));
+            }
+            assert_eq!(receive.receive(&pair.rtcp), 0);
+        }
+    }
+
+    #[test]
+    fn a_refused_datagram_is_counted_and_the_others_go() {
+        let pair = free(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let good = pair.rtcp.local_addr().expect("bound");
+        let bad = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        let mut send = SendBatch::new();
+        for to in [bad, good, bad, good] {
+            assert!(send.push(to, |_| Some(10)));
+        }
+        assert_eq!(send.flush(&pair.rtp), 2);
+        assert_eq!(ReceiveBatch::new().receive(&pair.rtcp), 2);
+    }
+
+    #[test]
+    fn a_wake_ends_a_wait_and_is_taken_once() {
+        let waker = Waker::new().expect("a descriptor");
+        let mut poller = Poller::new().expect("a descriptor");
+        poller.add_waker(&waker, 7).expect("added");
+        waker.wake();
+        waker.wake();
+        assert_eq!(poller.wait(Duration::from_secs(10)), 1);
+        assert_eq!(poller.token(0), Some(7));
+        waker.clear();
+        assert_eq!(poller.wait(Duration::ZERO), 0);
+        assert!(!waker.stopping());
+    }
+}
