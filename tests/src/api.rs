@@ -186,7 +186,7 @@ impl Events {
     ///
     /// # Errors
     /// The transport's message once the stream has ended.
-    pub fn next(&mut self) -> Result<Option<Value>, String> {
+    pub fn poll(&mut self) -> Result<Option<Value>, String> {
         loop {
             match self.socket.read() {
                 Ok(Message::Text(text)) => {

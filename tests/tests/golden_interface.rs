@@ -255,7 +255,7 @@ fn events_are_resumed_from_a_cursor_and_commands_have_an_outcome() {
     assert_eq!(phone.register(cluster.service(0), 60), Some(200));
     let mut seen = Vec::new();
     eventually(SOON, "the registration is an event", || {
-        while let Ok(Some(event)) = events.next() {
+        while let Ok(Some(event)) = events.poll() {
             seen.push(event);
         }
         seen.iter()
@@ -285,7 +285,7 @@ fn events_are_resumed_from_a_cursor_and_commands_have_an_outcome() {
         .expect("the stream opens");
     let mut again = Vec::new();
     eventually(SOON, "the command has an outcome event", || {
-        while let Ok(Some(event)) = resumed.next() {
+        while let Ok(Some(event)) = resumed.poll() {
             again.push(event);
         }
         again

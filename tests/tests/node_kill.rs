@@ -268,7 +268,11 @@ fn kill_and_check(cluster: &mut Cluster, victim: u64) {
     for pair in &pairs {
         pair.call.hang_up();
         for phone in [&pair.phones.0, &pair.phones.1] {
-            assert_eq!(phone.register(cluster.service(0), 0), Some(200), "unregisters");
+            assert_eq!(
+                phone.register(cluster.service(0), 0),
+                Some(200),
+                "unregisters"
+            );
         }
     }
     for caller in &callers {
