@@ -1,0 +1,313 @@
+//! The actor of one call.
+//!
+//! It holds what its node sees of the call's legs, compares that with the committed
+//! row whenever either changes, carries out the difference and proposes what it saw.
+//! Observations leave in order, one proposal at a time, and are repeated until they
+//! are committed: merging them twice changes nothing.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use strowger_core::call::{CallRow, Cause};
+use strowger_core::ids::{CallId, LegId};
+use strowger_core::outstanding::{Audio, CallObserved, Effect, Phase, outstanding};
+use strowger_core::state::SharedState;
+use strowger_core::state::command::{Command, Observation, Refusal, Reply};
+use tracing::warn;
+
+use crate::desk::{Desk, DeskError};
+use crate::gate::Pass;
+use crate::limits;
+use crate::ports::{LegEvent, Legs};
+
+/// What reaches the actor.
+#[derive(Debug)]
+pub enum CallMessage {
+    /// The row may have changed, or it is time to look.
+    Look,
+    /// Something happened to a leg.
+    Leg(LegId, LegEvent),
+    /// A proposal came back.
+    Proposed(Result<Reply, DeskError>),
+    /// Observations may be proposed again.
+    Retry,
+}
+
+/// What every call actor of a node shares.
+#[derive(Clone)]
+pub struct CallContext {
+    /// The replicated state.
+    pub state: SharedState,
+    /// Where commands go.
+    pub desk: Desk,
+    /// Signalling and media.
+    pub legs: Arc<dyn Legs>,
+}
+
+/// What a call actor starts with.
+pub struct CallStart {
+    /// The call.
+    pub call: CallId,
+    /// Shared with its siblings.
+    pub context: CallContext,
+    /// Its place at the gate.
+    pub pass: Option<Pass>,
+}
+
+/// The state of a call actor.
+pub struct CallState {
+    call: CallId,
+    context: CallContext,
+    observed: CallObserved,
+    /// Observations not yet committed; the first `in_flight` are under way.
+    outbox: Vec<Observation>,
+    in_flight: usize,
+    /// Legs whose change of session waits for a commit.
+    changes: Vec<LegId>,
+    started: Instant,
+    /// The row has been seen here: from now on its absence means that the call is over.
+    seen: bool,
+    _pass: Option<Pass>,
+}
+
+/// The actor of one call.
+pub struct CallActor;
+
+impl Actor for CallActor {
+    type Msg = CallMessage;
+    type State = CallState;
+    type Arguments = CallStart;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        start: CallStart,
+    ) -> Result<CallState, ActorProcessingErr> {
+        myself.send_interval(limits::RECONCILE, || CallMessage::Look);
+        myself.cast(CallMessage::Look)?;
+        Ok(CallState {
+            call: start.call,
+            context: start.context,
+            observed: CallObserved::default(),
+            outbox: Vec::new(),
+            in_flight: 0,
+            changes: Vec::new(),
+            started: Instant::now(),
+            seen: false,
+            _pass: start.pass,
+        })
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Self::Msg>,
+        message: CallMessage,
+        state: &mut CallState,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            CallMessage::Look => {}
+            CallMessage::Leg(leg, event) => state.leg_event(leg, event),
+            CallMessage::Proposed(result) => state.proposed(result, &myself),
+            CallMessage::Retry => {}
+        }
+        state.flush(&myself);
+        if state.reconcile() {
+            myself.stop(None);
+        }
+        Ok(())
+    }
+
+    async fn post_stop(
+        &self,
+        _myself: ActorRef<Self::Msg>,
+        state: &mut CallState,
+    ) -> Result<(), ActorProcessingErr> {
+        for leg in state.observed.legs.keys() {
+            state.context.legs.forget(*leg);
+        }
+        Ok(())
+    }
+}
+
+impl CallState {
+    /// Notes what happened to a leg and what of it has to be committed.
+    fn leg_event(&mut self, leg: LegId, event: LegEvent) {
+        let seen = self.observed.legs.entry(leg).or_default();
+        match event {
+            LegEvent::Alerting { early_media } => {
+                if seen.phase < Phase::Alerting {
+                    seen.phase = Phase::Alerting;
+                }
+                if early_media && self.observed.early.is_none() {
+                    self.observed.early = Some(leg);
+                }
+            }
+            LegEvent::Answered(answer) if seen.phase < Phase::Ending => {
+                seen.phase = Phase::Proposed;
+                self.outbox.push(Observation::LegAnswered {
+                    leg,
+                    sip_call_id: answer.sip_call_id,
+                    remote: answer.remote,
+                    codec: answer.codec,
+                    checkpoint: answer.checkpoint,
+                });
+            }
+            LegEvent::Answered(_) => {}
+            LegEvent::Ended { sip_call_id, cause } => {
+                if seen.phase != Phase::Gone {
+                    seen.phase = Phase::Gone;
+                    seen.audio = Audio::Silence;
+                    self.outbox.push(Observation::LegEnded {
+                        leg,
+                        sip_call_id,
+                        cause,
+                    });
+                    self.context.legs.forget(leg);
+                }
+                if self.observed.early == Some(leg) {
+                    self.observed.early = None;
+                }
+            }
+            LegEvent::Changed { held, checkpoint } => {
+                self.changes.push(leg);
+                self.outbox.push(Observation::LegHeld {
+                    leg,
+                    held,
+                    checkpoint,
+                });
+            }
+            LegEvent::Played(audio) => {
+                if seen.audio == audio {
+                    seen.audio = Audio::Silence;
+                }
+                match audio {
+                    Audio::Prompt(_) => self.observed.greeted = true,
+                    Audio::Tone(_) => self.outbox.push(Observation::Confirmed { leg }),
+                    Audio::Silence | Audio::Bridge(_) | Audio::Music(_) => {}
+                }
+            }
+        }
+    }
+
+    /// Proposes what waits, when nothing is under way.
+    fn flush(&mut self, myself: &ActorRef<CallMessage>) {
+        if self.in_flight > 0 || self.outbox.is_empty() {
+            return;
+        }
+        if self.outbox.len() > limits::OUTBOX_MAX {
+            warn!(call = %self.call, "more happens to the call than can be committed");
+            self.outbox.truncate(limits::OUTBOX_MAX);
+        }
+        self.in_flight = self.outbox.len();
+        let command = Command::CallObserved {
+            call: self.call,
+            observations: self.outbox.clone(),
+        };
+        let (desk, myself) = (self.context.desk.clone(), myself.clone());
+        tokio::spawn(async move {
+            let result = desk.propose(&command, limits::PROPOSE).await;
+            // Nobody is left to hear it when the call has ended meanwhile.
+            let _ = myself.cast(CallMessage::Proposed(result));
+        });
+    }
+
+    /// Takes in what became of a proposal.
+    fn proposed(&mut self, result: Result<Reply, DeskError>, myself: &ActorRef<CallMessage>) {
+        let sent = std::mem::take(&mut self.in_flight);
+        let committed = match result {
+            Ok(Reply::Refused(Refusal::NotFound(_))) => {
+                // The call is over in the log: what is left here goes.
+                self.seen = true;
+                true
+            }
+            Ok(_) => true,
+            Err(DeskError::NoQuorum | DeskError::Unknown | DeskError::Unreadable) => false,
+        };
+        if committed {
+            self.outbox.drain(..sent.min(self.outbox.len()));
+            for leg in self.changes.drain(..) {
+                self.context.legs.agree(leg, true);
+            }
+        } else {
+            // The phone that changes its session may not wait longer than this.
+            for leg in self.changes.drain(..) {
+                self.context.legs.agree(leg, false);
+            }
+            self.in_flight = sent.max(1);
+            let retry = myself.clone();
+            self.in_flight = 0;
+            tokio::spawn(async move {
+                tokio::time::sleep(limits::RETRY).await;
+                let _ = retry.cast(CallMessage::Retry);
+            });
+        }
+    }
+
+    /// Carries out what remains to be done; true when nothing ever will.
+    fn reconcile(&mut self) -> bool {
+        let row = self.context.state.read().calls.get(&self.call).cloned();
+        match &row {
+            Some(_) => self.seen = true,
+            None if !self.seen && self.started.elapsed() < limits::UNSEEN_MAX => return false,
+            None => self.seen = true,
+        }
+        for effect in outstanding(row.as_ref(), &self.observed) {
+            self.carry_out(row.as_ref(), effect);
+        }
+        let all_gone = self
+            .observed
+            .legs
+            .values()
+            .all(|leg| leg.phase == Phase::Gone);
+        row.is_none() && all_gone
+    }
+
+    fn carry_out(&mut self, row: Option<&CallRow>, effect: Effect) {
+        let legs = Arc::clone(&self.context.legs);
+        match effect {
+            Effect::Invite(leg) => {
+                self.phase(leg, Phase::Calling);
+                if let Some(row) = row {
+                    legs.invite(row, leg);
+                }
+            }
+            Effect::Alert(leg) => {
+                self.phase(leg, Phase::Alerting);
+                legs.alert(leg, self.observed.early);
+            }
+            Effect::Prepare(leg) => {
+                self.phase(leg, Phase::Proposed);
+                if let Some(row) = row {
+                    legs.prepare(row, leg);
+                }
+            }
+            Effect::Answer(leg) => {
+                self.phase(leg, Phase::Up);
+                legs.answer(leg);
+            }
+            Effect::Confirm(leg) => {
+                self.phase(leg, Phase::Up);
+                legs.confirm(leg);
+            }
+            Effect::End(leg, cause) => self.end(leg, cause),
+            Effect::Hear(leg, audio) => {
+                self.observed.legs.entry(leg).or_default().audio = audio;
+                legs.hear(self.call, leg, audio);
+            }
+            Effect::Drop(leg) => {
+                self.observed.legs.remove(&leg);
+                legs.forget(leg);
+            }
+        }
+    }
+
+    fn end(&mut self, leg: LegId, cause: Cause) {
+        self.phase(leg, Phase::Ending);
+        self.context.legs.end(leg, cause);
+    }
+
+    fn phase(&mut self, leg: LegId, phase: Phase) {
+        self.observed.legs.entry(leg).or_default().phase = phase;
+    }
+}

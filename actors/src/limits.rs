@@ -1,0 +1,28 @@
+//! Every bound of this crate, with its reason and what happens at the limit.
+
+use std::time::Duration;
+
+/// Live calls a node owns at most; a further INVITE gets 503 with Retry-After. One
+/// call costs some tens of kilobytes, so this stays far below the machine's memory.
+pub const CALLS_MAX: usize = 20_000;
+
+/// How long one proposal may take before it is looked at again. Longer than any
+/// election, so that a leader's death is ridden out inside one proposal.
+pub const PROPOSE: Duration = Duration::from_secs(3);
+
+/// How long a new INVITE may wait for the commit of its call: within a second the
+/// caller hears either ringing or 503.
+pub const ARRIVAL: Duration = Duration::from_millis(900);
+
+/// Between two looks at a row without a wake-up: wake-ups may be lost.
+pub const RECONCILE: Duration = Duration::from_secs(5);
+
+/// Pause before observations are proposed again when there was no quorum.
+pub const RETRY: Duration = Duration::from_millis(200);
+
+/// How long a call that was just committed may be unknown to this node's own state.
+pub const UNSEEN_MAX: Duration = Duration::from_secs(10);
+
+/// Observations of one call waiting for a commit. A call makes a handful; beyond this
+/// its legs are ended, for something feeds it events without end.
+pub const OUTBOX_MAX: usize = 256;

@@ -1,0 +1,170 @@
+//! Starting, finding and supervising the call actors of this node.
+//!
+//! Invariant: a live call owned by this node has one actor here. One that dies of a
+//! defect is replaced while its call lives, so a broken call costs its own legs and
+//! never the node.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
+use strowger_core::ids::{CallId, LegId, NodeId};
+use strowger_core::state::Wake;
+use tracing::error;
+
+use crate::call::{CallActor, CallContext, CallMessage, CallStart};
+use crate::gate::Pass;
+use crate::ports::LegEvent;
+
+type Calls = Arc<RwLock<HashMap<CallId, ActorRef<CallMessage>>>>;
+
+/// The actors of this node. Cheap to clone.
+#[derive(Clone)]
+pub struct Switchboard {
+    calls: Calls,
+    supervisor: ActorCell,
+    context: CallContext,
+    node: NodeId,
+}
+
+/// The supervisor of all call actors.
+struct Supervisor;
+
+/// What the supervisor knows.
+struct Supervised {
+    calls: Calls,
+}
+
+impl Actor for Supervisor {
+    type Msg = ();
+    type State = Supervised;
+    type Arguments = Calls;
+
+    async fn pre_start(
+        &self,
+        _myself: ActorRef<()>,
+        calls: Calls,
+    ) -> Result<Supervised, ActorProcessingErr> {
+        Ok(Supervised { calls })
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        _myself: ActorRef<()>,
+        event: SupervisionEvent,
+        state: &mut Supervised,
+    ) -> Result<(), ActorProcessingErr> {
+        let cell = match event {
+            SupervisionEvent::ActorTerminated(cell, ..) => cell,
+            SupervisionEvent::ActorFailed(cell, why) => {
+                error!(name: "panic", actor = %cell.get_id(), %why, "a call actor failed");
+                cell
+            }
+            SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {
+                return Ok(());
+            }
+            #[allow(unreachable_patterns)]
+            _ => return Ok(()),
+        };
+        state
+            .calls
+            .write()
+            .retain(|_, actor| actor.get_id() != cell.get_id());
+        Ok(())
+    }
+}
+
+impl Switchboard {
+    /// A switchboard without calls.
+    ///
+    /// # Errors
+    /// When the supervisor cannot be started.
+    pub async fn start(node: NodeId, context: CallContext) -> Result<Self, ractor::SpawnErr> {
+        let calls = Calls::default();
+        let (supervisor, _running) = Actor::spawn(None, Supervisor, Arc::clone(&calls)).await?;
+        Ok(Self {
+            calls,
+            supervisor: supervisor.get_cell(),
+            context,
+            node,
+        })
+    }
+
+    /// Starts the actor of a call that this node owns; the present one when it has one.
+    pub async fn open(&self, call: CallId, pass: Option<Pass>) -> Option<ActorRef<CallMessage>> {
+        if let Some(actor) = self.calls.read().get(&call) {
+            return Some(actor.clone());
+        }
+        let start = CallStart {
+            call,
+            context: self.context.clone(),
+            pass,
+        };
+        match Actor::spawn_linked(None, CallActor, start, self.supervisor.clone()).await {
+            Ok((actor, _running)) => {
+                let mut calls = self.calls.write();
+                let standing = calls.entry(call).or_insert_with(|| actor.clone()).clone();
+                if standing.get_id() != actor.get_id() {
+                    actor.stop(None);
+                }
+                Some(standing)
+            }
+            Err(why) => {
+                error!(%call, %why, "the actor of a call cannot be started");
+                None
+            }
+        }
+    }
+
+    /// Passes an event of a leg to its call. False when the call has no actor here.
+    pub fn leg(&self, call: CallId, leg: LegId, event: LegEvent) -> bool {
+        let actor = self.calls.read().get(&call).cloned();
+        actor.is_some_and(|actor| actor.cast(CallMessage::Leg(leg, event)).is_ok())
+    }
+
+    /// Passes a wake-up on; calls this node owns and has no actor for get one.
+    pub async fn wake(&self, wake: &Wake) {
+        match wake {
+            Wake::Call(call) => self.wake_call(*call).await,
+            Wake::All => {
+                let owned: Vec<CallId> = {
+                    let state = self.context.state.read();
+                    state.calls_of(self.node).map(|call| call.id).collect()
+                };
+                let running: Vec<CallId> = self.calls.read().keys().copied().collect();
+                for call in owned.into_iter().chain(running) {
+                    self.wake_call(call).await;
+                }
+            }
+            Wake::Cluster | Wake::Site(_) | Wake::Events | Wake::Deadline => {}
+        }
+    }
+
+    async fn wake_call(&self, call: CallId) {
+        let actor = self.calls.read().get(&call).cloned();
+        match actor {
+            Some(actor) => {
+                // It may be stopping just now; then there is nothing to wake.
+                let _ = actor.cast(CallMessage::Look);
+            }
+            None => {
+                let owned = {
+                    let state = self.context.state.read();
+                    state
+                        .calls
+                        .get(&call)
+                        .is_some_and(|row| row.owner == self.node)
+                };
+                if owned {
+                    self.open(call, None).await;
+                }
+            }
+        }
+    }
+
+    /// Number of call actors.
+    pub fn alive(&self) -> usize {
+        self.calls.read().len()
+    }
+}
