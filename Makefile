@@ -19,17 +19,18 @@ build:
 demo: build
 	$(OUT)/release/strowgerd demo --dir "$(DEMO_DIR)" $(DEMO_ARGS)
 
-# Every test of every crate; ends with a count per test program.
+# Every test of every crate; ends with a count for each test program. One set of features
+# for programs and tests, so that nothing is compiled twice.
 test:
 	@packaging/setup.sh test
-	$(RUN) cargo build --locked -p strowger-node -p strowger
+	$(RUN) cargo build --locked --workspace --bins --tests
 	$(RUN) cargo test --locked --workspace --no-fail-fast
 
 # The tests that take minutes: full load, every node killed in turn, clean machine.
 test-long:
 	@packaging/setup.sh test
 	$(RUN) cargo build --locked --release -p strowger-node -p strowger
-	STROWGER_BIN_DIR="$(RELEASE)" $(RUN) cargo test --locked -p strowger-tests \
+	STROWGER_BIN_DIR="$(RELEASE)" $(RUN) cargo test --locked --workspace \
 	    --no-fail-fast -- --ignored --nocapture
 
 # Nodes are killed under load for CHAOS_SECONDS; losses are counted against the promises.
@@ -38,12 +39,12 @@ chaos:
 	@packaging/setup.sh test
 	$(RUN) cargo build --locked --release -p strowger-node -p strowger
 	STROWGER_CHAOS_SECONDS=$(CHAOS_SECONDS) STROWGER_BIN_DIR="$(RELEASE)" \
-	    $(RUN) cargo test --locked -p strowger-tests --test chaos -- --ignored --nocapture
+	    $(RUN) cargo test --locked --workspace --test chaos -- --ignored --nocapture
 
 # Cost of calls, packets, commits and idle state; written to docs/FIGURES.md.
 bench: build
 	@packaging/setup.sh test
-	STROWGER_BIN_DIR="$(RELEASE)" $(RUN) cargo bench --locked -p strowger-tests
+	STROWGER_BIN_DIR="$(RELEASE)" $(RUN) cargo bench --locked -p strowger-tests --bench figures
 
 # What a reader sees before any test runs: format, lints, documentation.
 lint:
@@ -67,6 +68,6 @@ else
 	packaging/setup.sh test && \
 	$(RUN) cargo build --locked --quiet --release -p strowger-node -p strowger && \
 	echo "$$name: $$text" && \
-	STROWGER_BIN_DIR="$(RELEASE)" $(RUN) cargo test --locked --quiet -p strowger-tests \
+	STROWGER_BIN_DIR="$(RELEASE)" $(RUN) cargo test --locked --quiet --workspace \
 	    --test "$$target" -- --exact "$$filter" --include-ignored --nocapture --test-threads=1
 endif
