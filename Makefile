@@ -31,7 +31,7 @@ test-long:
 	@packaging/setup.sh test
 	$(RUN) cargo build --locked --release -p strowger-node -p strowger
 	STROWGER_BIN_DIR="$(RELEASE)" $(RUN) cargo test --locked --workspace \
-	    --no-fail-fast -- --ignored --nocapture
+	    --no-fail-fast -- --ignored --nocapture --skip a_fresh_clone
 
 # Nodes are killed under load for CHAOS_SECONDS; losses are counted against the promises.
 CHAOS_SECONDS ?= 300
@@ -65,6 +65,7 @@ else
 	@line=$$(awk -F'|' -v d="$(D)" '!/^#/ && $$1 == d { print; exit }' tests/demonstrations); \
 	[ -n "$$line" ] || { echo "no demonstration named $(D); make show lists them" >&2; exit 3; }; \
 	IFS='|' read -r name target filter text <<<"$$line"; \
+	if [ "$$target" = make ]; then exec $(MAKE) --no-print-directory "$$filter"; fi; \
 	packaging/setup.sh test && \
 	$(RUN) cargo build --locked --quiet --release -p strowger-node -p strowger && \
 	echo "$$name: $$text" && \

@@ -3,10 +3,14 @@
 //! The script runs for real; only the programs it asks about the machine (`dpkg-query`,
 //! `id`, `sudo`, `apt-get`) are replaced, by small scripts in front of the path.
 
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use strowger_tests::poll::within_time;
 use strowger_tests::programs::{repository, run};
 
 /// "Within seconds": what the script may take when everything is there.
@@ -146,6 +150,83 @@ fn an_unknown_word_is_a_usage_error() {
     let (code, _, err) = run(&mut setup(&["conquer"]));
     assert_eq!(code, 1);
     assert!(err.contains("usage:"), "{err}");
+}
+
+/// A cold build of everything on two busy cores, RocksDB included.
+const COLD_MAX: Duration = Duration::from_secs(90 * 60);
+
+#[test]
+#[ignore = "takes an hour; make show D=fresh-clone runs it"]
+fn a_fresh_clone_builds_demonstrates_and_tests() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let clone = folder.path().join("clone");
+    let (code, _, err) = run(Command::new("git")
+        .arg("clone")
+        .arg("-q")
+        .arg(repository())
+        .arg(&clone));
+    assert_eq!(code, 0, "{err}");
+    let make = |arguments: &[&str]| {
+        let mut command = Command::new("make");
+        command
+            .current_dir(&clone)
+            .args(arguments)
+            .stdin(Stdio::null());
+        for name in [
+            "CARGO_TARGET_DIR",
+            "ROCKSDB_LIB_DIR",
+            "ROCKSDB_STATIC",
+            "STROWGER_BIN_DIR",
+        ] {
+            command.env_remove(name);
+        }
+        for (name, below) in [
+            ("CARGO_HOME", "cargo"),
+            ("STROWGER_CACHE", "cache"),
+            ("XDG_STATE_HOME", "state"),
+            ("CCACHE_DIR", "ccache"),
+        ] {
+            command.env(name, folder.path().join(below));
+        }
+        command
+    };
+    let began = Instant::now();
+    {
+        let _alone = strowger_tests::cluster::alone();
+        let log = std::fs::File::create(folder.path().join("log")).expect("a temporary folder");
+        let mut demo = make(&["demo"])
+            .stderr(log.try_clone().expect("a file handle can be copied"))
+            .stdout(log)
+            .process_group(0)
+            .spawn()
+            .expect("make is installed");
+        let read = || std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
+        let ready = within_time(COLD_MAX, || {
+            let ended = demo.try_wait().expect("our own child").is_some();
+            (ended || read().lines().any(|line| line.starts_with("ready nodes="))).then_some(ended)
+        });
+        // The whole group, as Ctrl-C in a terminal would.
+        let group = Pid::from_raw(i32::try_from(demo.id()).expect("a pid fits"));
+        if ready == Some(false) {
+            killpg(group, Signal::SIGTERM).expect("the demo runs");
+        }
+        let _ = demo.wait();
+        assert_eq!(ready, Some(false), "make demo: {}", read());
+        println!("make demo was ready after {} s", began.elapsed().as_secs());
+    }
+    let began = Instant::now();
+    let (code, out, err) = run(&mut make(&["test"]));
+    assert_eq!(code, 0, "make test: {out}{err}");
+    println!("make test passed after {} s", began.elapsed().as_secs());
+    let began = Instant::now();
+    let (code, out, err) = run(&mut make(&["test"]));
+    assert_eq!(code, 0, "make test, warm: {out}{err}");
+    let took = began.elapsed();
+    println!("make test passed again after {} s", took.as_secs());
+    assert!(
+        took <= Duration::from_secs(8 * 60),
+        "warm, it takes at most 8 minutes: {took:?}"
+    );
 }
 
 #[test]

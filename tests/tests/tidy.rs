@@ -318,16 +318,23 @@ fn every_demonstration_is_a_test() {
         let [name, target, filter, text] = fields[..] else {
             panic!("not name|program|test|text: {line}")
         };
-        let path = repository().join(format!("tests/tests/{target}.rs"));
-        let source = std::fs::read_to_string(&path)
-            .unwrap_or_else(|_| panic!("{name}: there is no {}", relative(&path)));
-        let function = filter
-            .rsplit("::")
-            .next()
-            .expect("rsplit yields at least one part");
+        // `make` in the place of a test program stands for a make target.
+        let (file, wanted) = match target {
+            "make" => (Some(repository().join("Makefile")), format!("\n{filter}:")),
+            _ => {
+                let ending = format!("/tests/{target}.rs");
+                let file = files()
+                    .into_iter()
+                    .find(|path| relative(path).ends_with(&ending));
+                (file, format!("fn {filter}("))
+            }
+        };
+        let file = file.unwrap_or_else(|| panic!("{name}: there is no test program {target}"));
+        let source = std::fs::read_to_string(&file).expect("a listed file can be read");
         assert!(
-            source.contains(&format!("fn {function}(")),
-            "{name}: no test {filter}"
+            source.contains(&wanted),
+            "{name}: {} has no {filter}",
+            relative(&file)
         );
         assert!(!text.trim().is_empty(), "{name} says nothing about itself");
         count += 1;
