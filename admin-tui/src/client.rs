@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use strowger_core::api::{ErrorBody, Problem};
 
-use crate::endpoint::{Access, Endpoint};
+use crate::endpoint::{Access, Endpoint, Token};
 use crate::error::{Exit, Failure};
 use crate::limits;
 
@@ -163,11 +163,7 @@ impl Client {
         body: Option<&impl Serialize>,
     ) -> Result<(u16, String), Missed> {
         let url = endpoint.url(path);
-        let bearer = self
-            .access
-            .token
-            .as_ref()
-            .map(|token| format!("Bearer {token}"));
+        let bearer = self.access.token.as_ref().map(Token::header);
         let answer = match body {
             None => {
                 let mut request = self.agent.get(&url);
@@ -181,7 +177,13 @@ impl Client {
                 if let Some(bearer) = &bearer {
                     request = request.header("Authorization", bearer);
                 }
-                request.send_json(body)
+                let text = serde_json::to_string(body).map_err(|error| Missed {
+                    why: error.to_string(),
+                    sent: false,
+                })?;
+                request
+                    .header("Content-Type", "application/json")
+                    .send(text)
             }
         };
         let mut answer = answer.map_err(|error| missed(&error))?;

@@ -111,13 +111,30 @@ fn split_host(rest: &str) -> Option<(String, Option<u16>)> {
     (!host.is_empty() && host.chars().all(fine)).then(|| (host.to_owned(), port))
 }
 
+/// A bearer token; it shows itself in one header and nowhere else.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// The value of the `Authorization` header.
+    pub fn header(&self) -> String {
+        format!("Bearer {}", self.0)
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
 /// What a client needs to reach the cluster.
 #[derive(Clone, Debug)]
 pub struct Access {
     /// Nodes, in the order they are tried.
     pub endpoints: Vec<Endpoint>,
     /// Bearer token.
-    pub token: Option<String>,
+    pub token: Option<Token>,
     /// Certificates of the cluster's CA, DER.
     pub roots: Vec<rustls_pki_types::CertificateDer<'static>>,
 }
@@ -186,7 +203,7 @@ impl Access {
     }
 }
 
-fn read_token(path: &Path) -> Result<String, Failure> {
+fn read_token(path: &Path) -> Result<Token, Failure> {
     let text = read_small(path)?;
     let token = text.trim();
     // A header line: nothing in it may end the line.
@@ -197,7 +214,7 @@ fn read_token(path: &Path) -> Result<String, Failure> {
             why,
         });
     }
-    Ok(token.to_owned())
+    Ok(Token(token.to_owned()))
 }
 
 fn read_roots(path: &Path) -> Result<Vec<rustls_pki_types::CertificateDer<'static>>, Failure> {
@@ -292,7 +309,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("token");
         std::fs::write(&path, "abc123\n").expect("written");
-        assert_eq!(read_token(&path), Ok("abc123".to_owned()));
+        assert_eq!(read_token(&path), Ok(Token("abc123".to_owned())));
         for text in ["", "two words", "x\r\nHost: y"] {
             std::fs::write(&path, text).expect("written");
             assert!(

@@ -66,12 +66,12 @@ impl EventStream {
                     let why = frame
                         .map(|frame| frame.reason.to_string())
                         .unwrap_or_default();
-                    return Delivery::Ended(format!("{} closed the stream {why}", self.url));
+                    return Delivery::Ended(format!("stream closed {why}"));
                 }
                 // Pings are answered by the library; nothing else is expected.
                 Some(Ok(_)) => {}
-                Some(Err(error)) => return Delivery::Ended(format!("{}: {error}", self.url)),
-                None => return Delivery::Ended(format!("{} closed the stream", self.url)),
+                Some(Err(error)) => return Delivery::Ended(error.to_string()),
+                None => return Delivery::Ended("stream closed".to_owned()),
             }
         }
     }
@@ -117,7 +117,7 @@ async fn connect(
         .into_client_request()
         .map_err(|error| unreachable(error.to_string()))?;
     if let Some(token) = &access.token
-        && let Ok(mut value) = HeaderValue::from_str(&format!("Bearer {token}"))
+        && let Ok(mut value) = HeaderValue::from_str(&token.header())
     {
         value.set_sensitive(true);
         request.headers_mut().insert(AUTHORIZATION, value);

@@ -91,8 +91,8 @@ use Scope::{Everywhere, In, List, Within};
 
 /// Every command, in the order of the key bar.
 pub static BINDINGS: &[Binding] = bindings![
-    "Esc" [Esc] "back" "leave details, help or filter" Within => Act::Back;
-    "Enter" [Enter] "details" "details of the selected row" List => Act::Open;
+    "Esc" [Esc] "back" "leave details, help, filter" Within => Act::Back;
+    "Enter" [Enter] "open" "details of the selected row" List => Act::Open;
     "p" [Char('p')] "pause" "agents: pause" In(View::Agents) => Act::Pause;
     "r" [Char('r')] "ready" "agents: end pause or wrap-up" In(View::Agents) => Act::Ready;
     "i" [Char('i')] "sign in" "agents: sign in" In(View::Agents) => Act::SignIn;
@@ -100,8 +100,8 @@ pub static BINDINGS: &[Binding] = bindings![
     "x" [Char('x')] "hang up" "calls: hang up" In(View::Calls) => Act::HangUp;
     "d" [Char('d')] "drain" "nodes: drain" In(View::Nodes) => Act::Drain;
     "u" [Char('u')] "undrain" "nodes: take a drain back" In(View::Nodes) => Act::Undrain;
-    "/" [Char('/')] "filter" "show only rows that contain a text" List => Act::Filter;
-    "Tab" [Tab] "next view" "next view" Everywhere => Act::NextView;
+    "/" [Char('/')] "filter" "show only matching rows" List => Act::Filter;
+    "Tab" [Tab] "" "next view" Everywhere => Act::NextView;
     "?" [Char('?')] "help" "this help" Everywhere => Act::Help;
     "q" [Char('q')] "quit" "quit (also Ctrl-C)" Everywhere => Act::Quit;
     "1" [Char('1')] "" "overview" Everywhere => Act::Show(View::Overview);

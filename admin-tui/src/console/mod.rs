@@ -15,6 +15,8 @@
 mod app;
 mod draw;
 mod feed;
+#[cfg(test)]
+mod feed_tests;
 mod grid;
 mod keys;
 mod model;

@@ -64,7 +64,7 @@ pub fn one(shape: &Shape, item: &Value) -> String {
                 let title = field.replace('_', " ");
                 parts.push_str(&format!("\n{title}\n{}", list(shape, items)));
             }
-            _ => lines.push(vec![field.replace('_', " "), cell(field, value)]),
+            _ => lines.push(vec![label(field), cell(field, value)]),
         }
     }
     layout(&lines, &[Align::Left, Align::Left]) + &parts
@@ -78,6 +78,11 @@ fn parts_shape(field: &str) -> Option<&'static Shape> {
         "generated" => Some(&shape::SECRET),
         _ => None,
     }
+}
+
+/// A field's name as people read it; durations are shown as a clock, without unit.
+fn label(field: &str) -> String {
+    field.strip_suffix("_ms").unwrap_or(field).replace('_', " ")
 }
 
 /// A value as people read it.

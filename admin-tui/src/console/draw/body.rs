@@ -143,7 +143,7 @@ pub fn help(buf: &mut Buffer, area: Rect, theme: Theme) {
         let x = if i < rows { 1 } else { half };
         let y = u16::try_from(i % rows + 1).unwrap_or(u16::MAX);
         let column = Rect {
-            width: if i < rows { half } else { area.width },
+            width: if i < rows { half - 1 } else { area.width },
             ..area
         };
         let x = put_at(

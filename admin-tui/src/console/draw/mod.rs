@@ -25,6 +25,7 @@ pub use theme::Theme;
 
 use super::app::{App, Mode, View};
 use super::grid::Tone;
+use super::keys::{Act, Binding};
 use super::model::Topic;
 use crate::limits;
 use crate::text;
@@ -208,7 +209,21 @@ fn key_bar(buf: &mut Buffer, line: Rect, app: &App, theme: Theme) {
             }
         }
         Mode::Browse | Mode::Help => {
-            for binding in app.bindings().filter(|binding| !binding.bar.is_empty()) {
+            let (always, others): (Vec<_>, Vec<_>) = app
+                .bindings()
+                .filter(|binding| !binding.bar.is_empty())
+                .partition(|binding| matches!(binding.act, Act::Help | Act::Quit));
+            let columns =
+                |binding: &Binding| text::width(binding.name) + text::width(binding.bar) + 3;
+            // Help and quit are never crowded out; the help knows the rest.
+            let reserved: usize = always.iter().map(|binding| columns(binding)).sum();
+            let space = usize::from(line.width).saturating_sub(reserved);
+            for binding in others {
+                if usize::from(x) + columns(binding) <= space + 2 {
+                    x = key_word(buf, line, x, binding.name, binding.bar, theme);
+                }
+            }
+            for binding in always {
                 x = key_word(buf, line, x, binding.name, binding.bar, theme);
             }
         }

@@ -14,11 +14,11 @@ use crate::console::views::{Line, service_totals, states};
 use crate::error;
 use crate::text;
 
-/// Lines of the panels on top: a heading, eight fields and a blank.
+/// Lines of the panels on top: a heading and nine fields.
 const PANEL_LINES: u16 = 10;
 
 /// Columns of a field's name in a panel.
-const FIELD_WIDTH: usize = 15;
+const FIELD_WIDTH: usize = 14;
 
 /// Alarms shown at most; the rest is counted.
 const ALARMS_MAX: usize = 4;
@@ -63,7 +63,7 @@ fn fields(buf: &mut Buffer, area: Rect, title: &str, lines: &[(String, Cell)], t
             &text::fit(name, FIELD_WIDTH),
             Default::default(),
         );
-        let space = usize::from(area.width.saturating_sub(x + 2));
+        let space = usize::from(area.width.saturating_sub(x + 1));
         let value = text::fit_right(&cell.text, space.min(10));
         put_at(buf, area, x, y, &value, theme.tone(cell.tone));
     }

@@ -14,10 +14,10 @@ pub static COLUMNS: [Column; 9] = [
     left("ROLE", 7),
     right("TERM", 4),
     right("APPLIED", 7),
-    right("LAG", 5),
+    right("LAG", 4),
     right("CALLS", 5),
     left("VERSION", 7),
-    left("SERVICE ADDRESSES", 17),
+    left("ADDRESSES", 9),
 ];
 
 /// A row per node.

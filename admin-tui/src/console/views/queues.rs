@@ -8,7 +8,7 @@ use strowger_core::api::{Figures, Queue};
 
 use super::{Line, agent_tone, state_word};
 use crate::console::grid::{
-    Cell, Column, Row, Tone, lasting, left, maybe_number, number, right, words,
+    Cell, Column, Row, Tone, lasting, left, maybe, maybe_number, number, right, words,
 };
 use crate::console::model::{Model, mean_ms, percent};
 use crate::text;
@@ -23,7 +23,7 @@ pub static SERVICE: [Column; 9] = [
     right("ANSWERED", 8),
     right("ABANDONED", 9),
     right("LOST", 4),
-    right("WAIT", 5),
+    right("MEAN", 5),
 ];
 
 /// Columns of the list.
@@ -147,11 +147,11 @@ pub fn detail(model: &Model, name: &str, now: Instant) -> Vec<Line> {
 
 /// The totals of a queue, or of all together.
 pub fn totals(figures: &Figures) -> Vec<Line> {
-    let share = percent(figures.answered, figures.offered);
-    let share = share.map_or_else(String::new, |share| format!(" ({share} %)"));
+    let share = percent(figures.answered, figures.offered).map(|share| format!("{share} %"));
     vec![
         Line::Field("offered", number(figures.offered)),
-        Line::Field("answered", words(&format!("{}{share}", figures.answered))),
+        Line::Field("answered", number(figures.answered)),
+        Line::Field("of offered", maybe(share.as_deref())),
         Line::Field("abandoned", number(figures.abandoned)),
         Line::Field("overflowed", number(figures.overflowed)),
         Line::Field("callback taken", number(figures.callback_taken)),
