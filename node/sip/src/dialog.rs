@@ -6,8 +6,7 @@
 
 use crate::limits;
 use crate::message::{
-    HeaderName, Headers, Method, NameAddr, Request, Response, Uri, host_of, new_request,
-    split_list,
+    HeaderName, Headers, Method, NameAddr, Request, Response, Uri, host_of, new_request, split_list,
 };
 use crate::token::LegToken;
 use crate::transport::{Flow, Protocol};
@@ -125,7 +124,10 @@ impl Dialog {
     /// Takes over what a response that makes or confirms the dialog says: tag, target, routes.
     pub fn establish(&mut self, response: &Response) {
         let headers = &response.headers;
-        headers.to_tag().unwrap_or("").clone_into(&mut self.remote_tag);
+        headers
+            .to_tag()
+            .unwrap_or("")
+            .clone_into(&mut self.remote_tag);
         if let Some(target) = headers.contact_uri() {
             self.remote_target = target;
         }
@@ -197,7 +199,10 @@ impl Dialog {
     /// Request-URI and Route values: loose routing, or the rotation strict routers need
     /// (RFC 3261 §12.2.1.1).
     fn routing(&self) -> (Uri, Vec<String>) {
-        let first = self.route_set.first().and_then(|route| NameAddr::parse(route));
+        let first = self
+            .route_set
+            .first()
+            .and_then(|route| NameAddr::parse(route));
         match first {
             Some(first) if first.uri.param("lr").is_none() => {
                 let mut routes: Vec<String> = self.route_set.iter().skip(1).cloned().collect();

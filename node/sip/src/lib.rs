@@ -5,8 +5,13 @@
 //! that it drives with commands and that reports events. Nothing here knows calls, queues or
 //! people, and nothing here touches media.
 pub mod dialog;
+pub mod digest;
+pub mod endpoint;
+pub mod leg;
 pub mod limits;
 pub mod message;
 pub mod stats;
+pub mod timer;
 pub mod token;
+pub mod transaction;
 pub mod transport;

@@ -157,7 +157,15 @@ mod tests {
         let tag = ours.tag(TOKEN);
         assert_eq!(theirs.from_tag(&tag), None);
         assert_eq!(ours.from_tag(&tag.replacen("-7-", "-8-", 1)), None);
-        for text in ["", "t", "t--", "t1-2-3-", "t1-2-3-zzzzzzzzzzzz", "1-2-3-4", "té-1"] {
+        for text in [
+            "",
+            "t",
+            "t--",
+            "t1-2-3-",
+            "t1-2-3-zzzzzzzzzzzz",
+            "1-2-3-4",
+            "té-1",
+        ] {
             assert_eq!(ours.from_tag(text), None, "{text}");
         }
     }

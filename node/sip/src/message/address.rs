@@ -40,7 +40,10 @@ impl NameAddr {
         } else if let Some(at) = text.find('<') {
             let (name, rest) = text.split_at_checked(at)?;
             let name = name.trim();
-            if !name.chars().all(|c| is_token_char(c) || c == ' ' || c == '\t') {
+            if !name
+                .chars()
+                .all(|c| is_token_char(c) || c == ' ' || c == '\t')
+            {
                 return None;
             }
             ((!name.is_empty()).then(|| name.to_owned()), rest)
@@ -177,7 +180,9 @@ impl Via {
         let wants_port = self.param("rport").is_some();
         let mut params = String::with_capacity(self.params.len() + 32);
         for (name, value) in params_iter(&self.params) {
-            let replaced = ["received", "rport"].iter().any(|n| name.eq_ignore_ascii_case(n));
+            let replaced = ["received", "rport"]
+                .iter()
+                .any(|n| name.eq_ignore_ascii_case(n));
             if !replaced {
                 push_param(&mut params, name, value);
             }
@@ -244,7 +249,9 @@ impl ReasonValue {
         let (protocol, params) = text.split_at_checked(cut)?;
         Some(Self {
             protocol: protocol.trim().to_owned(),
-            cause: param_of(params, "cause").flatten().and_then(|v| v.parse().ok()),
+            cause: param_of(params, "cause")
+                .flatten()
+                .and_then(|v| v.parse().ok()),
         })
     }
 

@@ -146,8 +146,11 @@ impl Headers {
     /// True when a comma list of this name contains the token (in any case).
     #[must_use]
     pub fn has_token(&self, name: &HeaderName, token: &str) -> bool {
-        self.get_all(name)
-            .any(|value| value.split(',').any(|t| t.trim().eq_ignore_ascii_case(token)))
+        self.get_all(name).any(|value| {
+            value
+                .split(',')
+                .any(|t| t.trim().eq_ignore_ascii_case(token))
+        })
     }
 
     /// All fields in order.

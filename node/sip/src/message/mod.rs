@@ -11,6 +11,7 @@ mod headers;
 mod parse;
 mod uri;
 
+pub(crate) use address::unquote;
 pub use address::{CSeq, NameAddr, ReasonValue, SessionExpires, Via, split_list};
 pub use build::{new_request, reason_phrase, response_to};
 pub use headers::{HeaderName, Headers};

@@ -218,7 +218,11 @@ fn request(
     }
     let digits = version.trim_start_matches("SIP/").trim_end();
     if digits != "2.0" {
-        return Err(refuse(&request, 505, ParseError::new("unknown protocol version", None)));
+        return Err(refuse(
+            &request,
+            505,
+            ParseError::new("unknown protocol version", None),
+        ));
     }
     match fault
         .map_or(Ok(()), Err)
@@ -256,10 +260,15 @@ fn refuse(request: &Request, status: u16, error: ParseError) -> Rejected {
     let headers = &request.headers;
     let answerable = request.method != Method::Ack
         && headers.via().is_some()
-        && [HeaderName::CSeq, HeaderName::CallId, HeaderName::From, HeaderName::To]
-            .iter()
-            .filter(|name| headers.get(name).is_some())
-            .count()
+        && [
+            HeaderName::CSeq,
+            HeaderName::CallId,
+            HeaderName::From,
+            HeaderName::To,
+        ]
+        .iter()
+        .filter(|name| headers.get(name).is_some())
+        .count()
             > 0;
     let response = answerable.then(|| {
         let text = if status == 505 {
@@ -288,14 +297,20 @@ fn check_request(request: &Request) -> Result<(), ParseError> {
     if let Some(value) = headers.get(&HeaderName::MaxForwards) {
         let fits = value.parse::<u32>().is_ok_and(|n| n <= 255);
         if !fits {
-            return Err(ParseError::new("out of range", Some(&HeaderName::MaxForwards)));
+            return Err(ParseError::new(
+                "out of range",
+                Some(&HeaderName::MaxForwards),
+            ));
         }
     }
     if headers.get(&HeaderName::Expires).is_some() && headers.expires().is_none() {
         return Err(ParseError::new("not a number", Some(&HeaderName::Expires)));
     }
     // RFC 3261 §20.17: only GMT; a date in another zone is refused (RFC 4475 §3.1.2.12).
-    if headers.get(&HeaderName::Date).is_some_and(|date| !date.ends_with("GMT")) {
+    if headers
+        .get(&HeaderName::Date)
+        .is_some_and(|date| !date.ends_with("GMT"))
+    {
         return Err(ParseError::new("not in GMT", Some(&HeaderName::Date)));
     }
     check_addresses(request)
@@ -346,12 +361,19 @@ fn check_common(headers: &Headers) -> Result<(), ParseError> {
             return Err(ParseError::new("malformed address", Some(&name)));
         }
     }
-    if headers.get(&HeaderName::CSeq).and_then(CSeq::parse).is_none() {
+    if headers
+        .get(&HeaderName::CSeq)
+        .and_then(CSeq::parse)
+        .is_none()
+    {
         return Err(ParseError::new("malformed value", Some(&HeaderName::CSeq)));
     }
     let call_id = headers.call_id();
     if call_id.contains([' ', '\t', ',', ';']) {
-        return Err(ParseError::new("malformed value", Some(&HeaderName::CallId)));
+        return Err(ParseError::new(
+            "malformed value",
+            Some(&HeaderName::CallId),
+        ));
     }
     let vias = headers.list(&HeaderName::Via);
     if vias.is_empty() {
@@ -360,7 +382,10 @@ fn check_common(headers: &Headers) -> Result<(), ParseError> {
     if vias.len() > limits::VIAS_MAX {
         return Err(ParseError::new("too many values", Some(&HeaderName::Via)));
     }
-    if !vias.iter().all(|via| !via.is_empty() && Via::parse(via).is_some()) {
+    if !vias
+        .iter()
+        .all(|via| !via.is_empty() && Via::parse(via).is_some())
+    {
         return Err(ParseError::new("malformed value", Some(&HeaderName::Via)));
     }
     Ok(())
@@ -390,4 +415,3 @@ fn body_of(headers: &Headers, body: &[u8]) -> Result<Bytes, ParseError> {
         .map(Bytes::copy_from_slice)
         .ok_or(length_error("larger than the message"))
 }
-

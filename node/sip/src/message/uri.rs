@@ -60,7 +60,10 @@ impl Uri {
     /// Reads a URI; `None` when it breaks the grammar.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        if text.bytes().any(|b| b <= b' ' || matches!(b, b'<' | b'>' | b'"' | 0x7f)) {
+        if text
+            .bytes()
+            .any(|b| b <= b' ' || matches!(b, b'<' | b'>' | b'"' | 0x7f))
+        {
             return None;
         }
         let (scheme, rest) = text.split_once(':')?;
@@ -156,7 +159,11 @@ impl Uri {
     #[must_use]
     pub fn socket_address(&self) -> Option<std::net::SocketAddr> {
         let host = self.host.trim_start_matches('[').trim_end_matches(']');
-        let default = if self.scheme == Scheme::Sips { 5061 } else { 5060 };
+        let default = if self.scheme == Scheme::Sips {
+            5061
+        } else {
+            5060
+        };
         let ip: std::net::IpAddr = host.parse().ok()?;
         Some(std::net::SocketAddr::new(ip, self.port.unwrap_or(default)))
     }
@@ -195,13 +202,15 @@ impl Uri {
             && self.user.as_deref().map(unescape) == other.user.as_deref().map(unescape)
             && self.host.eq_ignore_ascii_case(&other.host)
             && self.port == other.port
-            && ["user", "ttl", "method", "maddr", "transport"].iter().all(|name| {
-                match (self.param(name).flatten(), other.param(name).flatten()) {
-                    (Some(a), Some(b)) => a.eq_ignore_ascii_case(b),
-                    (None, None) => true,
-                    _ => false,
-                }
-            })
+            && ["user", "ttl", "method", "maddr", "transport"]
+                .iter()
+                .all(
+                    |name| match (self.param(name).flatten(), other.param(name).flatten()) {
+                        (Some(a), Some(b)) => a.eq_ignore_ascii_case(b),
+                        (None, None) => true,
+                        _ => false,
+                    },
+                )
     }
 }
 
@@ -319,7 +328,9 @@ pub(super) fn parse_hostport(text: &str) -> Option<(&str, Option<u16>)> {
     };
     let valid = host.starts_with('[')
         || (!host.is_empty()
-            && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_')));
+            && host
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_')));
     if !valid {
         return None;
     }

@@ -40,7 +40,9 @@ impl Network {
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {
         let (ours, theirs, width) = match (self.address, ip) {
-            (IpAddr::V4(a), IpAddr::V4(b)) => (u128::from(a.to_bits()), u128::from(b.to_bits()), 32),
+            (IpAddr::V4(a), IpAddr::V4(b)) => {
+                (u128::from(a.to_bits()), u128::from(b.to_bits()), 32)
+            }
             (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits(), b.to_bits(), 128),
             _ => return false,
         };
@@ -77,7 +79,10 @@ impl Guard {
     }
 
     pub(super) fn trusts(&self, ip: IpAddr) -> bool {
-        self.limits.trusted.iter().any(|network| network.contains(ip))
+        self.limits
+            .trusted
+            .iter()
+            .any(|network| network.contains(ip))
     }
 
     /// Takes one token of the source; false when it has none left.
@@ -91,7 +96,9 @@ impl Guard {
         let mut key = ip;
         if !buckets.contains_key(&ip) && buckets.len() >= limits::RATE_SOURCES_MAX {
             buckets.retain(|_, bucket| {
-                let idle = now.saturating_duration_since(bucket.filled_at).as_secs_f64();
+                let idle = now
+                    .saturating_duration_since(bucket.filled_at)
+                    .as_secs_f64();
                 bucket.tokens + idle * rate < burst
             });
             if buckets.len() >= limits::RATE_SOURCES_MAX {
@@ -102,7 +109,9 @@ impl Guard {
             tokens: burst,
             filled_at: now,
         });
-        let idle = now.saturating_duration_since(bucket.filled_at).as_secs_f64();
+        let idle = now
+            .saturating_duration_since(bucket.filled_at)
+            .as_secs_f64();
         bucket.tokens = (bucket.tokens + idle * rate).min(burst);
         bucket.filled_at = now;
         if bucket.tokens < 1.0 {

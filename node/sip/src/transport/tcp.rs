@@ -81,7 +81,12 @@ impl Table {
             && (trusted || of_source < limits::CONNECTIONS_PER_SOURCE_MAX)
     }
 
-    fn insert(&mut self, local: SocketAddr, remote: SocketAddr, writer: mpsc::Sender<Bytes>) -> u64 {
+    fn insert(
+        &mut self,
+        local: SocketAddr,
+        remote: SocketAddr,
+        writer: mpsc::Sender<Bytes>,
+    ) -> u64 {
         self.next_id += 1;
         let id = self.next_id;
         *self.per_source.entry(remote.ip()).or_default() += 1;
@@ -151,7 +156,13 @@ pub(super) async fn accept(
         let (writer, queue) = mpsc::channel(limits::WRITE_QUEUE_MAX);
         let id = table.insert(local, remote, writer);
         let flow = flow_of(local, remote, id);
-        let task = serve(Arc::clone(&transport), Arc::clone(&receiver), flow, stream, queue);
+        let task = serve(
+            Arc::clone(&transport),
+            Arc::clone(&receiver),
+            flow,
+            stream,
+            queue,
+        );
         let task = tokio::spawn(task);
         if let Some(connection) = table.by_id.get_mut(&id) {
             connection.task = Some(task);

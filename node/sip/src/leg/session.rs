@@ -1,0 +1,118 @@
+//! Session timers (RFC 4028): accept what the peer asks, refresh when that is our part, and end
+//! a session whose refreshes stop.
+
+use super::machine::Machine;
+use crate::dialog::SessionTimer;
+use crate::endpoint::Core;
+use crate::limits;
+use crate::message::{HeaderName, Method, Request, Response, SessionExpires};
+use crate::timer::LegTimer;
+use std::time::Duration;
+
+impl Machine {
+    /// The peer's INVITE or UPDATE; answers its Session-Expires in our 2xx.
+    pub(super) fn session_asked(&mut self, core: &Core, request: &Request, ok: &mut Response) {
+        let supported = request.headers.has_token(&HeaderName::Supported, "timer");
+        let asked = request.headers.session_expires();
+        let (Some(asked), true) = (asked, supported) else {
+            // A request without it ends an agreement (RFC 4028 §9), unless it is ours to keep.
+            if self
+                .dialog
+                .session
+                .is_some_and(|session| !session.we_refresh)
+            {
+                self.dialog.session = None;
+            }
+            return self.start_session(core);
+        };
+        // Whoever sends the request is its UAC, whatever role it has in the dialog.
+        let peer_refreshes = asked.refresher_uac.unwrap_or(true);
+        let agreed = SessionExpires {
+            seconds: asked.seconds.max(limits::SESSION_INTERVAL_MIN_S),
+            refresher_uac: Some(peer_refreshes),
+        };
+        ok.headers
+            .push(HeaderName::SessionExpires, agreed.to_string());
+        if peer_refreshes {
+            ok.headers.push(HeaderName::Require, "timer");
+        }
+        self.dialog.session = Some(SessionTimer {
+            interval_s: agreed.seconds,
+            we_refresh: !peer_refreshes,
+        });
+        self.start_session(core);
+    }
+
+    /// The 2xx to our INVITE or UPDATE.
+    pub(super) fn session_answered(&mut self, core: &Core, response: &Response) {
+        self.dialog.session = response
+            .headers
+            .session_expires()
+            .map(|agreed| SessionTimer {
+                interval_s: agreed.seconds.max(limits::SESSION_INTERVAL_MIN_S),
+                we_refresh: agreed.refresher_uac.unwrap_or(true),
+            });
+        self.start_session(core);
+    }
+
+    /// Starts the clock of the agreement anew.
+    pub(super) fn start_session(&mut self, core: &Core) {
+        self.disarm(LegTimer::Refresh);
+        self.disarm(LegTimer::Expire);
+        let Some(session) = self.dialog.session else {
+            return;
+        };
+        let interval = Duration::from_secs(u64::from(session.interval_s));
+        if session.we_refresh {
+            self.arm(core, LegTimer::Refresh, interval / 2);
+        } else {
+            // RFC 4028 §10: end it the lesser of 32 s and a third of the interval early.
+            let margin = Duration::from_secs(32).min(interval / 3);
+            self.arm(core, LegTimer::Expire, interval.saturating_sub(margin));
+        }
+    }
+
+    /// Sends our refresh: UPDATE where the peer takes it, else a re-INVITE with the same SDP.
+    pub(super) fn refresh(&mut self, core: &Core) {
+        let Some(session) = self.dialog.session else {
+            return;
+        };
+        if self.calling.is_some() || self.answering.is_some() {
+            // That exchange refreshes, or ends soon.
+            return self.arm(core, LegTimer::Refresh, core.times().t2);
+        }
+        // Without an answer the agreement must not go on for ever: the next half is the last.
+        self.arm(
+            core,
+            LegTimer::Refresh,
+            Duration::from_secs(u64::from(session.interval_s) / 2),
+        );
+        if self.dialog.peer_updates {
+            let mut request = self.dialog.request(Method::Update);
+            let wanted = SessionExpires {
+                seconds: session.interval_s,
+                refresher_uac: Some(true),
+            };
+            request.headers.push(HeaderName::Supported, "timer");
+            request
+                .headers
+                .push(HeaderName::SessionExpires, wanted.to_string());
+            return self.send_request(core, request);
+        }
+        let sdp = self.dialog.local_sdp.clone();
+        self.start_reinvite(core, sdp, true);
+    }
+
+    /// The Session-Expires of our own re-INVITE, so that a refresh keeps the agreement.
+    pub(super) fn session_of_request(&self, request: &mut Request) {
+        if let Some(session) = self.dialog.session {
+            let keeps = SessionExpires {
+                seconds: session.interval_s,
+                refresher_uac: Some(session.we_refresh),
+            };
+            request
+                .headers
+                .push(HeaderName::SessionExpires, keeps.to_string());
+        }
+    }
+}

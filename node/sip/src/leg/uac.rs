@@ -1,0 +1,577 @@
+//! The calling half: our INVITE, its CANCEL and ACK, forks, and our re-INVITEs.
+
+use super::machine::{Machine, Phase, reason_headers};
+use super::{LegError, LegEvent, LegSink};
+use crate::dialog::{Dialog, Role};
+use crate::digest::{self, ClientChallenge};
+use crate::endpoint::Core;
+use crate::limits;
+use crate::message::{HeaderName, Method, NameAddr, Request, Response, Uri};
+use crate::timer::LegTimer;
+use crate::token::LegToken;
+use crate::transaction::{ClientOwner, Key, cancel_of};
+use crate::transport::Flow;
+use bytes::Bytes;
+use std::time::Duration;
+
+/// A user name and password to answer a challenge with.
+#[derive(Clone)]
+pub struct Credentials {
+    /// User name.
+    pub user: String,
+    /// Password.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credentials")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What an outgoing INVITE says.
+#[derive(Debug, Clone)]
+pub struct InviteSpec {
+    /// The leg this becomes; its Call-ID, From tag and branches are made from it.
+    pub token: LegToken,
+    /// Request-URI, usually the callee's Contact.
+    pub target: Uri,
+    /// From which of our addresses, over what, to where.
+    pub flow: Flow,
+    /// Route values to write, first hop first.
+    pub route: Vec<String>,
+    /// Caller, with display name.
+    pub from: NameAddr,
+    /// Callee.
+    pub to: NameAddr,
+    /// The offer; `None` asks the callee for one.
+    pub sdp: Option<String>,
+    /// Further headers.
+    pub headers: Vec<(HeaderName, String)>,
+    /// Answers a 401 or 407 once.
+    pub credentials: Option<Credentials>,
+}
+
+/// An INVITE of ours under way.
+pub(super) struct Calling {
+    request: Option<Request>,
+    cseq: u32,
+    had_offer: bool,
+    provisional: bool,
+    cancelled: bool,
+    /// A 2xx came and is not acknowledged yet.
+    answered: bool,
+    /// A session refresh: nobody but us wants to hear of it.
+    refresh: bool,
+    /// Refused for glare and waiting to be tried again.
+    backing_off: bool,
+    attempts: u32,
+    credentials: Option<Credentials>,
+}
+
+impl Calling {
+    fn new(request: Request, had_offer: bool) -> Self {
+        Self {
+            cseq: request.headers.cseq().map_or(0, |cseq| cseq.number),
+            request: Some(request),
+            had_offer,
+            provisional: false,
+            cancelled: false,
+            answered: false,
+            refresh: false,
+            backing_off: false,
+            attempts: 0,
+            credentials: None,
+        }
+    }
+
+    /// An INVITE another node sent, answered and still to be acknowledged.
+    pub(super) fn answered(cseq: u32, had_offer: bool) -> Self {
+        Self {
+            request: None,
+            cseq,
+            had_offer,
+            provisional: true,
+            cancelled: false,
+            answered: true,
+            refresh: false,
+            backing_off: false,
+            attempts: 0,
+            credentials: None,
+        }
+    }
+
+    pub(super) fn is_answered(&self) -> bool {
+        self.answered
+    }
+}
+
+impl Machine {
+    /// The leg of an INVITE of ours; nothing is sent before [`Machine::call`].
+    pub(crate) fn outgoing(core: &Core, spec: &InviteSpec, sink: LegSink) -> Self {
+        let tokens = core.tokens();
+        let mut local = spec.from.clone();
+        local.params.clear();
+        let dialog = Dialog {
+            token: spec.token,
+            role: Role::Uac,
+            call_id: tokens.call_id(spec.token),
+            local_tag: tokens.tag(spec.token),
+            remote_tag: String::new(),
+            local,
+            remote: spec.to.clone(),
+            remote_target: spec.target.clone(),
+            route_set: spec
+                .route
+                .iter()
+                .take(limits::ROUTES_MAX)
+                .cloned()
+                .collect(),
+            local_cseq: 0,
+            remote_cseq: None,
+            invite_cseq: 0,
+            acked: true,
+            flow: spec.flow,
+            session: None,
+            sdp_version: 0,
+            local_sdp: None,
+            remote_sdp: None,
+            peer_updates: false,
+        };
+        Self::new(dialog, Phase::Outgoing, sink)
+    }
+
+    /// Sends the INVITE.
+    pub(crate) fn call(&mut self, core: &Core, spec: InviteSpec) {
+        let mut request = self.invite_request(core, spec.sdp);
+        for (name, value) in spec.headers {
+            request.headers.push(name, value);
+        }
+        let mut calling = Calling::new(request.clone(), !request.body.is_empty());
+        calling.credentials = spec.credentials;
+        self.calling = Some(calling);
+        self.send_invite(core, request);
+    }
+
+    fn invite_request(&mut self, core: &Core, sdp: Option<String>) -> Request {
+        let mut request = self.dialog.request(Method::Invite);
+        request.headers.push(HeaderName::Allow, core.allow());
+        request.headers.push(HeaderName::Supported, "timer");
+        self.session_of_request(&mut request);
+        if let Some(sdp) = sdp {
+            request
+                .headers
+                .push(HeaderName::ContentType, "application/sdp");
+            request.body = Bytes::from(sdp.clone());
+            self.note_local_sdp(Some(sdp));
+        }
+        request
+    }
+
+    fn send_invite(&mut self, core: &Core, mut request: Request) {
+        let branch = core.stamp(&mut request, self.token, &self.dialog.flow);
+        let key = Key::of_sent(&branch, &Method::Invite);
+        if let Some(calling) = &mut self.calling {
+            calling.request = Some(request.clone());
+        }
+        let owner = ClientOwner::Leg(self.token);
+        if core
+            .send_request(&key, request, self.dialog.flow, owner)
+            .is_err()
+        {
+            self.on_invite_timeout(core);
+        }
+    }
+
+    pub(super) fn on_invite_response(&mut self, core: &Core, number: u32, response: &Response) {
+        if number != self.dialog.invite_cseq {
+            return;
+        }
+        if response.is_provisional() {
+            return self.on_provisional(core, response);
+        }
+        if response.is_success() {
+            return self.on_ok(core, number, response);
+        }
+        match self.phase {
+            Phase::Outgoing => self.on_refusal(core, response),
+            Phase::Up => self.on_reinvite_refusal(core, response),
+            _ => self.calling = None,
+        }
+    }
+
+    fn on_provisional(&mut self, core: &Core, response: &Response) {
+        let Some(calling) = &mut self.calling else {
+            return;
+        };
+        let first = !calling.provisional;
+        calling.provisional = true;
+        if calling.cancelled {
+            if first {
+                self.send_cancel(core);
+            }
+            return;
+        }
+        if self.phase != Phase::Outgoing || response.status == 100 {
+            return;
+        }
+        let sdp = response.sdp();
+        if response.status == 180 && sdp.is_none() {
+            self.emit(LegEvent::Ringing);
+        } else {
+            let status = response.status;
+            self.emit(LegEvent::Progress { status, sdp });
+        }
+    }
+
+    fn on_ok(&mut self, core: &Core, number: u32, response: &Response) {
+        let tag = response.headers.to_tag().unwrap_or("");
+        let ours = self.phase == Phase::Outgoing || tag == self.dialog.remote_tag;
+        if !ours {
+            return self.end_fork(core, response);
+        }
+        if let Some((acked, ack)) = &self.ack
+            && *acked == number
+        {
+            return core.transmit(&self.dialog.flow, ack);
+        }
+        let Some(calling) = &mut self.calling else {
+            if self.phase == Phase::Over {
+                self.end_fork(core, response);
+            }
+            return;
+        };
+        if calling.answered || calling.cseq != number {
+            return;
+        }
+        calling.answered = true;
+        self.dialog.acked = false;
+        if self.phase == Phase::Outgoing {
+            self.on_answer(core, response);
+        } else {
+            self.on_reinvite_answer(core, response);
+        }
+    }
+
+    fn on_answer(&mut self, core: &Core, response: &Response) {
+        let cancelled = self
+            .calling
+            .as_ref()
+            .is_some_and(|calling| calling.cancelled);
+        self.dialog.establish(response);
+        self.phase = Phase::Up;
+        if cancelled {
+            self.disarm(LegTimer::CancelOverdue);
+            self.send_ack(core, None);
+            let bye = self.dialog.request(Method::Bye);
+            self.fail(core, 487, "Request Terminated");
+            return self.send_request(core, bye);
+        }
+        let sdp = response.sdp();
+        self.dialog.remote_sdp.clone_from(&sdp);
+        self.session_answered(core, response);
+        self.emit(LegEvent::Answered {
+            sdp,
+            remote_tag: self.dialog.remote_tag.clone(),
+            contact: self.dialog.remote_target.clone(),
+        });
+    }
+
+    /// ACK and BYE for a 2xx nobody wants (RFC 3261 §13.2.2.4).
+    fn end_fork(&mut self, core: &Core, response: &Response) {
+        let tag = response.headers.to_tag().unwrap_or("").to_owned();
+        if let Some((_, ack)) = self.forks.iter().find(|(known, _)| *known == tag) {
+            return core.transmit(&self.dialog.flow, ack);
+        }
+        if self.forks.len() >= limits::FORKS_MAX || self.dialog.role == Role::Uas {
+            return;
+        }
+        let mut fork = self.dialog.clone();
+        fork.establish(response);
+        let mut ack = fork.ack();
+        core.stamp(&mut ack, self.token, &fork.flow);
+        let ack = ack.to_bytes();
+        core.transmit(&fork.flow, &ack);
+        self.forks.push((tag, ack));
+        let mut bye = fork.request(Method::Bye);
+        let branch = core.stamp(&mut bye, self.token, &fork.flow);
+        let key = Key::of_sent(&branch, &Method::Bye);
+        // With a full table the fork ends by its own missing session refresh.
+        let _ = core.send_request(&key, bye, fork.flow, ClientOwner::Nobody);
+    }
+
+    fn on_refusal(&mut self, core: &Core, response: &Response) {
+        if self.answer_challenge(core, response) {
+            return;
+        }
+        let headers = &response.headers;
+        let cancelled = self
+            .calling
+            .as_ref()
+            .is_some_and(|calling| calling.cancelled);
+        let q850 = headers
+            .q850()
+            .or(if cancelled { self.end_cause } else { None });
+        self.calling = None;
+        self.finish(
+            core,
+            LegEvent::Failed {
+                status: response.status,
+                reason: response.reason.clone(),
+                retry_after_s: headers.retry_after(),
+                q850,
+            },
+        );
+    }
+
+    /// Sends the INVITE again with credentials; false when that is not possible.
+    fn answer_challenge(&mut self, core: &Core, response: &Response) -> bool {
+        let (challenges, answer) = match response.status {
+            401 => (HeaderName::WwwAuthenticate, HeaderName::Authorization),
+            407 => (
+                HeaderName::ProxyAuthenticate,
+                HeaderName::ProxyAuthorization,
+            ),
+            _ => return false,
+        };
+        let Some(calling) = &mut self.calling else {
+            return false;
+        };
+        let (Some(credentials), Some(mut request), false) = (
+            calling.credentials.take(),
+            calling.request.take(),
+            calling.cancelled,
+        ) else {
+            return false;
+        };
+        let best = response
+            .headers
+            .get_all(&challenges)
+            .filter_map(ClientChallenge::parse)
+            .next();
+        let Some(challenge) = best else {
+            return false;
+        };
+        let uri = request.uri.to_string();
+        let value = digest::authorize(
+            &challenge,
+            &credentials.user,
+            &credentials.password,
+            "INVITE",
+            &uri,
+        );
+        self.dialog.local_cseq += 1;
+        self.dialog.invite_cseq = self.dialog.local_cseq;
+        let cseq = self.dialog.local_cseq;
+        request.headers.remove(&HeaderName::Via);
+        request
+            .headers
+            .set(HeaderName::CSeq, format!("{cseq} INVITE"));
+        request.headers.push(answer, value);
+        calling.cseq = cseq;
+        calling.provisional = false;
+        self.send_invite(core, request);
+        true
+    }
+
+    pub(super) fn on_invite_timeout(&mut self, core: &Core) {
+        match self.phase {
+            Phase::Outgoing => {
+                let calling = self.calling.take();
+                if calling.is_some_and(|calling| calling.cancelled) {
+                    return self.fail(core, 487, "Request Terminated");
+                }
+                self.finish(core, LegEvent::Timeout);
+            }
+            Phase::Up => {
+                self.calling = None;
+                self.emit(LegEvent::ReinviteFailed { status: 408 });
+                self.lost_if_dead(core, 408);
+            }
+            _ => self.calling = None,
+        }
+    }
+
+    pub(super) fn fail(&mut self, core: &Core, status: u16, reason: &str) {
+        self.calling = None;
+        let event = LegEvent::Failed {
+            status,
+            reason: reason.to_owned(),
+            retry_after_s: None,
+            q850: self.end_cause,
+        };
+        self.finish(core, event);
+    }
+
+    pub(super) fn cancel(&mut self, core: &Core, q850: Option<u16>) -> Result<(), LegError> {
+        let calling = match &mut self.calling {
+            Some(calling) if self.phase == Phase::Outgoing => calling,
+            _ => return Err(LegError::WrongState),
+        };
+        if std::mem::replace(&mut calling.cancelled, true) {
+            return Ok(());
+        }
+        let provisional = calling.provisional;
+        self.end_cause = q850;
+        if provisional {
+            self.send_cancel(core);
+        }
+        Ok(())
+    }
+
+    fn send_cancel(&mut self, core: &Core) {
+        let request = self
+            .calling
+            .as_ref()
+            .and_then(|calling| calling.request.as_ref());
+        let Some(request) = request else {
+            return;
+        };
+        let mut cancel = cancel_of(request);
+        for (name, value) in reason_headers(self.end_cause) {
+            cancel.headers.push(name, value);
+        }
+        let branch = request
+            .headers
+            .via()
+            .and_then(|via| via.branch().map(str::to_owned));
+        let key = Key::of_sent(&branch.unwrap_or_default(), &Method::Cancel);
+        // With a full table the guard below still ends the leg.
+        let _ = core.send_request(&key, cancel, self.dialog.flow, ClientOwner::Nobody);
+        self.arm(core, LegTimer::CancelOverdue, core.times().patience());
+    }
+
+    pub(super) fn ack(&mut self, core: &Core, sdp: Option<String>) -> Result<(), LegError> {
+        if !self.calling.as_ref().is_some_and(Calling::is_answered) {
+            return Err(LegError::WrongState);
+        }
+        self.send_ack(core, sdp);
+        Ok(())
+    }
+
+    pub(super) fn send_ack(&mut self, core: &Core, sdp: Option<String>) {
+        self.calling = None;
+        self.dialog.acked = true;
+        let mut ack = self.dialog.ack();
+        core.stamp(&mut ack, self.token, &self.dialog.flow);
+        if let Some(sdp) = sdp {
+            ack.headers.push(HeaderName::ContentType, "application/sdp");
+            ack.body = Bytes::from(sdp.clone());
+            self.note_local_sdp(Some(sdp));
+        }
+        let bytes = ack.to_bytes();
+        core.transmit(&self.dialog.flow, &bytes);
+        self.ack = Some((self.dialog.invite_cseq, bytes));
+    }
+
+    pub(super) fn reinvite(&mut self, core: &Core, sdp: Option<String>) -> Result<(), LegError> {
+        if self.phase != Phase::Up {
+            return Err(LegError::WrongState);
+        }
+        if self.calling.is_some() || self.answering.is_some() {
+            return Err(LegError::Busy);
+        }
+        self.start_reinvite(core, sdp, false);
+        Ok(())
+    }
+
+    pub(super) fn start_reinvite(&mut self, core: &Core, sdp: Option<String>, refresh: bool) {
+        let before = (self.dialog.local_sdp.clone(), self.dialog.sdp_version);
+        let had_offer = sdp.is_some();
+        let request = self.invite_request(core, sdp);
+        let mut calling = Calling::new(request.clone(), had_offer);
+        calling.refresh = refresh;
+        self.calling = Some(calling);
+        self.sdp_before = Some(before);
+        self.send_invite(core, request);
+    }
+
+    fn on_reinvite_answer(&mut self, core: &Core, response: &Response) {
+        self.dialog.refresh_target(&response.headers);
+        let sdp = response.sdp();
+        if sdp.is_some() {
+            self.dialog.remote_sdp.clone_from(&sdp);
+        }
+        self.sdp_before = None;
+        self.session_answered(core, response);
+        let Some(calling) = &self.calling else {
+            return;
+        };
+        let (had_offer, refresh) = (calling.had_offer, calling.refresh);
+        if had_offer || refresh {
+            self.send_ack(core, None);
+        }
+        if !refresh {
+            self.emit(LegEvent::ReinviteAnswered { sdp });
+        }
+    }
+
+    fn on_reinvite_refusal(&mut self, core: &Core, response: &Response) {
+        let Some(calling) = &mut self.calling else {
+            return;
+        };
+        let retry =
+            matches!(response.status, 491 | 500) && calling.attempts < limits::GLARE_RETRIES_MAX;
+        if retry {
+            calling.attempts += 1;
+            calling.backing_off = true;
+            let wait = match (response.status, response.headers.retry_after()) {
+                (500, seconds) => Duration::from_secs(u64::from(seconds.unwrap_or(1).min(10))),
+                // RFC 3261 §14.1: the owner of the Call-ID waits longer.
+                _ if self.dialog.role == Role::Uac => {
+                    Duration::from_millis(rand::random_range(210..=400_u64) * 10)
+                }
+                _ => Duration::from_millis(rand::random_range(0..=200_u64) * 10),
+            };
+            let wait = core.times().scale(wait);
+            return self.arm(core, LegTimer::Glare, wait);
+        }
+        let refresh = calling.refresh;
+        self.calling = None;
+        if let Some((sdp, version)) = self.sdp_before.take() {
+            self.dialog.local_sdp = sdp;
+            self.dialog.sdp_version = version;
+        }
+        let status = response.status;
+        if !refresh {
+            self.emit(LegEvent::ReinviteFailed { status });
+        }
+        self.lost_if_dead(core, status);
+    }
+
+    pub(super) fn retry_reinvite(&mut self, core: &Core) {
+        if self.phase != Phase::Up {
+            return;
+        }
+        if self.answering.is_some() {
+            // The peer's own re-INVITE got in first: ours follows when that one is through.
+            return self.arm(core, LegTimer::Glare, core.times().t1);
+        }
+        let Some(calling) = &mut self.calling else {
+            return;
+        };
+        let Some(mut request) = calling.request.take() else {
+            return;
+        };
+        self.dialog.local_cseq += 1;
+        self.dialog.invite_cseq = self.dialog.local_cseq;
+        let cseq = self.dialog.local_cseq;
+        calling.cseq = cseq;
+        calling.backing_off = false;
+        request.headers.remove(&HeaderName::Via);
+        request
+            .headers
+            .set(HeaderName::CSeq, format!("{cseq} INVITE"));
+        self.send_invite(core, request);
+    }
+
+    /// True while an INVITE of ours stands in the way of the peer's; one that waits to be tried
+    /// again after glare does not.
+    pub(super) fn is_calling(&self) -> bool {
+        self.calling
+            .as_ref()
+            .is_some_and(|calling| !calling.backing_off)
+    }
+}

@@ -1,0 +1,180 @@
+//! The server side: answers retransmitted requests, repeats what must be repeated.
+//!
+//! INVITE: Proceeding → Completed (non-2xx) → Confirmed, or Accepted (2xx, RFC 6026).
+//! Others: Trying → Proceeding → Completed.
+
+use super::{Class, Key, Wire};
+use crate::message::Request;
+use crate::timer::{Due, Intervals, Kind};
+use crate::token::LegToken;
+use crate::transport::Flow;
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// No final response yet.
+    Proceeding,
+    /// Final response sent; INVITE: non-2xx, waiting for the ACK.
+    Completed,
+    /// INVITE: the ACK came; absorbs further ones.
+    Confirmed,
+    /// INVITE: 2xx sent; absorbs retransmitted INVITEs.
+    Accepted,
+}
+
+/// What a request met in the table.
+#[derive(Debug)]
+pub(crate) enum Arrival {
+    /// A transaction was made for it.
+    New,
+    /// A retransmission; it was dealt with.
+    Absorbed,
+    /// No room for another transaction.
+    Full,
+}
+
+#[derive(Debug)]
+pub(crate) struct ServerTx {
+    invite: bool,
+    bye: bool,
+    flow: Flow,
+    state: State,
+    last: Option<Bytes>,
+    interval: Duration,
+    /// The INVITE, until it is answered finally: a CANCEL needs it.
+    pub(super) request: Option<Arc<Request>>,
+    /// The leg the INVITE became.
+    pub(super) leg: Option<LegToken>,
+    /// A CANCEL came before there was a leg.
+    pub(super) cancelled: bool,
+    /// Call-ID, From tag and CSeq, for finding merged requests.
+    pub(super) identity: Option<u64>,
+}
+
+impl ServerTx {
+    pub(super) fn new(request: &Arc<Request>, flow: Flow, identity: Option<u64>) -> Self {
+        let invite = request.method == crate::message::Method::Invite;
+        Self {
+            invite,
+            bye: request.method == crate::message::Method::Bye,
+            flow,
+            state: State::Proceeding,
+            last: None,
+            interval: Duration::ZERO,
+            request: invite.then(|| Arc::clone(request)),
+            leg: None,
+            cancelled: false,
+            identity,
+        }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.state == State::Proceeding
+    }
+
+    /// A retransmission of the request.
+    pub(super) fn again(&self, wire: &dyn Wire) {
+        // In Accepted the leg repeats the 2xx on its own clock; answering here as well would
+        // double the traffic of a lost 200.
+        if matches!(self.state, State::Proceeding | State::Completed)
+            && let Some(last) = &self.last
+        {
+            wire.send(&self.flow, last, self.class());
+        }
+    }
+
+    /// A response of the user. True when the transaction is over at once.
+    pub(super) fn respond(
+        &mut self,
+        wire: &dyn Wire,
+        times: &Intervals,
+        key: &Key,
+        status: u16,
+        bytes: Bytes,
+    ) -> bool {
+        if self.state != State::Proceeding {
+            return false;
+        }
+        wire.send(&self.flow, &bytes, self.class());
+        if status < 200 {
+            self.last = Some(bytes);
+            return false;
+        }
+        self.request = None;
+        let reliable = self.flow.protocol.is_reliable();
+        let arm = |after, kind| wire.arm(after, Due::Server(key.clone(), kind));
+        if !self.invite {
+            self.state = State::Completed;
+            self.last = Some(bytes);
+            if !reliable {
+                arm(times.patience(), Kind::Forget);
+            }
+            return reliable;
+        }
+        if status < 300 {
+            self.state = State::Accepted;
+            self.last = None;
+            arm(times.patience(), Kind::Forget);
+            return false;
+        }
+        self.state = State::Completed;
+        self.last = Some(bytes);
+        if !reliable {
+            self.interval = times.t1;
+            arm(self.interval, Kind::Retransmit);
+        }
+        arm(times.patience(), Kind::GiveUp);
+        false
+    }
+
+    /// An ACK. `None` when it belongs to a 2xx and so to the leg, else whether all is over.
+    pub(super) fn ack(&mut self, wire: &dyn Wire, times: &Intervals, key: &Key) -> Option<bool> {
+        match self.state {
+            State::Accepted => None,
+            State::Completed => {
+                self.state = State::Confirmed;
+                self.last = None;
+                if self.flow.protocol.is_reliable() {
+                    return Some(true);
+                }
+                wire.arm(times.t4, Due::Server(key.clone(), Kind::Forget));
+                Some(false)
+            }
+            State::Proceeding | State::Confirmed => Some(false),
+        }
+    }
+
+    /// A timer. True when the transaction is over.
+    pub(super) fn timer(
+        &mut self,
+        wire: &dyn Wire,
+        times: &Intervals,
+        key: &Key,
+        kind: Kind,
+    ) -> bool {
+        match kind {
+            Kind::Retransmit => {
+                if self.state == State::Completed
+                    && let Some(last) = &self.last
+                {
+                    wire.send(&self.flow, last, self.class());
+                    self.interval = times.double(self.interval);
+                    wire.arm(self.interval, Due::Server(key.clone(), Kind::Retransmit));
+                }
+                false
+            }
+            Kind::GiveUp => self.state == State::Completed,
+            Kind::Forget => true,
+        }
+    }
+
+    fn class(&self) -> Class {
+        if self.bye {
+            Class::ByeOk
+        } else {
+            Class::Ordinary
+        }
+    }
+}
