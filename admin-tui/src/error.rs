@@ -229,12 +229,12 @@ mod tests {
         let failure = Failure::Answered {
             exit: Exit::Refused,
             problem: Problem {
-                code: "SW0300".to_owned(),
+                code: "SW0123".to_owned(),
                 what: "agent \u{1b}[2J unknown".to_owned(),
                 place: None,
                 next: None,
             },
         };
-        assert_eq!(line(&failure.problem()), "SW0300 agent \\u{1b}[2J unknown");
+        assert_eq!(line(&failure.problem()), "SW0123 agent \\u{1b}[2J unknown");
     }
 }

@@ -175,10 +175,10 @@ mod tests {
             }
             other => panic!("not an event: {other:?}"),
         }
-        let resync = r#"{"error":{"code":"SW0500","what":"cursor too old","where":null,
+        let resync = r#"{"error":{"code":"SW0123","what":"cursor too old","where":null,
             "next":"start from now"}}"#;
         match read("http://x", resync) {
-            Delivery::Refused(failure) => assert_eq!(failure.problem().code, "SW0500"),
+            Delivery::Refused(failure) => assert_eq!(failure.problem().code, "SW0123"),
             other => panic!("not a refusal: {other:?}"),
         }
         assert!(matches!(

@@ -132,9 +132,11 @@ impl Model {
         }
     }
 
-    /// A request brought no answer.
+    /// A request brought no answer: it is due again soon, at another node perhaps.
     pub fn missed(&mut self, topic: Topic) {
-        self.books.entry(topic).or_default().under_way = false;
+        let book = self.books.entry(topic).or_default();
+        book.under_way = false;
+        book.changed = true;
     }
 
     /// Something changed at the exchange: every topic is due again.

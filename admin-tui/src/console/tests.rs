@@ -59,7 +59,7 @@ fn overview(waiting: u64) -> Overview {
             .collect::<BTreeMap<_, _>>(),
         figures: vec![figures("main", waiting), figures("東京受付", 0)],
         alarms: vec![Problem {
-            code: text("SW0201"),
+            code: text("SW0123"),
             what: text("node_3 is down"),
             place: None,
             next: Some(text("start it again")),
@@ -418,7 +418,7 @@ fn a_refused_action_shows_its_code() {
     let failure = Failure::Answered {
         exit: crate::error::Exit::Refused,
         problem: Problem {
-            code: text("SW0310"),
+            code: text("SW0123"),
             what: text("agent a1 is not signed in"),
             place: None,
             next: None,
@@ -427,7 +427,7 @@ fn a_refused_action_shows_its_code() {
     desk.send(Msg::Outcome(text("pause agent a1"), Err(failure)));
     assert!(
         desk.screen(120, 40)
-            .contains("SW0310 agent a1 is not signed in")
+            .contains("SW0123 agent a1 is not signed in")
     );
 }
 
