@@ -249,7 +249,11 @@ pub fn refusal(endpoint: &Endpoint, status: u16, text: &str) -> Failure {
             next: Some(advice(status).to_owned()),
         },
     };
-    Failure::Answered { exit, problem }
+    Failure::Answered {
+        exit,
+        status: Some(status),
+        problem,
+    }
 }
 
 fn advice(status: u16) -> &'static str {

@@ -62,6 +62,8 @@ pub enum Failure {
     Answered {
         /// Exit code that fits the answer.
         exit: Exit,
+        /// HTTP status; `None` for an answer inside a stream.
+        status: Option<u16>,
         /// The problem as the node put it.
         problem: Problem,
     },
@@ -228,6 +230,7 @@ mod tests {
     fn control_characters_of_an_answer_never_reach_the_terminal() {
         let failure = Failure::Answered {
             exit: Exit::Refused,
+            status: None,
             problem: Problem {
                 code: "SW0123".to_owned(),
                 what: "agent \u{1b}[2J unknown".to_owned(),

@@ -93,6 +93,7 @@ fn read(url: &str, text: &str) -> Delivery {
     {
         return Delivery::Refused(Failure::Answered {
             exit: Exit::Refused,
+            status: None,
             problem: body.error,
         });
     }

@@ -32,10 +32,7 @@ pub fn run(session: &Session, verb: SiteVerb) -> Result<Exit, Failure> {
         }
         SiteVerb::Rollback { version } => {
             let body = serde_json::json!({ "version": version });
-            let change = session
-                .client
-                .post("/v1/site/rollback", &body)
-                .map_err(invalid)?;
+            let change = session.client.post("/v1/site/rollback", &body)?;
             print_change(session, &change)
         }
         SiteVerb::History => session.list("/v1/site/history", &shape::SITE_VERSION),
@@ -59,10 +56,12 @@ pub fn run(session: &Session, verb: SiteVerb) -> Result<Exit, Failure> {
 fn invalid(failure: Failure) -> Failure {
     match failure {
         Failure::Answered {
-            exit: Exit::Refused,
+            status: status @ Some(400 | 413 | 422),
             problem,
-        } if problem.place.is_some() => Failure::Answered {
+            ..
+        } => Failure::Answered {
             exit: Exit::InvalidFile,
+            status,
             problem,
         },
         other => other,

@@ -417,6 +417,7 @@ fn a_refused_action_shows_its_code() {
     let mut desk = Desk::new();
     let failure = Failure::Answered {
         exit: crate::error::Exit::Refused,
+        status: Some(409),
         problem: Problem {
             code: text("SW0123"),
             what: text("agent a1 is not signed in"),
