@@ -27,7 +27,10 @@ fn cpu() -> Duration {
 }
 
 fn main() {
-    let linger = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(0);
+    let linger = std::env::args()
+        .skip(1)
+        .find_map(|arg| arg.parse().ok())
+        .unwrap_or(0);
     let nodes = common::cluster_of(3, |config| config.linger = Duration::from_millis(linger));
     let leader = common::leader_of(&nodes);
     let runtime = tokio::runtime::Runtime::new().expect("runtime");
@@ -46,8 +49,9 @@ fn main() {
                         tokio::spawn(async move {
                             let command = format!("writer-{writer:03}={:0>115}", 0).into_bytes();
                             while Instant::now() < until {
-                                let outcome =
-                                    cluster.propose(command.clone(), Duration::from_secs(5)).await;
+                                let outcome = cluster
+                                    .propose(command.clone(), Duration::from_secs(5))
+                                    .await;
                                 assert!(matches!(outcome, Outcome::Committed(_)), "{outcome:?}");
                                 count.fetch_add(1, Ordering::Relaxed);
                             }

@@ -12,8 +12,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use strowger_core::ports::{
-    IncarnationNumber, Machine, NodeNumber, Outcome, ProposeFuture, Proposer, RequestId,
-    RowsRead,
+    IncarnationNumber, Machine, NodeNumber, Outcome, ProposeFuture, Proposer, RequestId, RowsRead,
 };
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;

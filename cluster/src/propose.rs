@@ -77,7 +77,11 @@ impl Core {
         deadline: Duration,
     ) -> Outcome {
         let until = Instant::now() + deadline;
-        match self.propose_as(Proposal { request, command }, until).await.0 {
+        match self
+            .propose_as(Proposal { request, command }, until)
+            .await
+            .0
+        {
             // This round appended nothing, but an earlier one may have.
             Outcome::NoQuorum => Outcome::Unknown(request),
             outcome => outcome,

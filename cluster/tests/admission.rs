@@ -5,9 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{block, cluster_of, config, founder, free_address, joiner, voters, wait, write};
-use strowger_cluster::{
-    Cluster, JoinError, MemberError, OpenError, Role, StandAside, identity,
-};
+use strowger_cluster::{Cluster, JoinError, MemberError, OpenError, Role, StandAside, identity};
 
 #[test]
 fn a_token_works_once_and_every_refusal_has_its_reason() {
@@ -22,25 +20,39 @@ fn a_token_works_once_and_every_refusal_has_its_reason() {
 
     assert!(matches!(join("nonsense"), Err(JoinError::Malformed(_))));
 
-    let token = block(member.invite(Some(7), minute)).expect("invite").to_string();
+    let token = block(member.invite(Some(7), minute))
+        .expect("invite")
+        .to_string();
     assert_eq!(join(&token).expect("join"), 7);
     assert!(matches!(join(&token), Err(JoinError::Used)));
     let taken = block(member.invite(Some(7), minute));
-    assert!(matches!(taken, Err(MemberError::Refused(_))), "a number is given once");
-    let next = block(member.invite(None, minute)).expect("invite").to_string();
+    assert!(
+        matches!(taken, Err(MemberError::Refused(_))),
+        "a number is given once"
+    );
+    let next = block(member.invite(None, minute))
+        .expect("invite")
+        .to_string();
     assert_eq!(join(&next).expect("join"), 2, "the next free number");
 
-    let short = block(member.invite(None, Duration::from_millis(1))).expect("invite").to_string();
+    let short = block(member.invite(None, Duration::from_millis(1)))
+        .expect("invite")
+        .to_string();
     std::thread::sleep(Duration::from_millis(5));
     assert!(matches!(join(&short), Err(JoinError::Expired)));
 
     // A token of a cluster that was wiped and founded anew at the same address.
     let mut other = founder(|_| {});
-    let stale = block(other.cluster().invite(None, minute)).expect("invite").to_string();
+    let stale = block(other.cluster().invite(None, minute))
+        .expect("invite")
+        .to_string();
     other.close();
     let fresh = dir();
     identity::init(fresh.path(), "lab", 1, other.address).expect("init");
-    let again = Cluster::open(config(fresh.path(), other.address), common::Counter::default());
+    let again = Cluster::open(
+        config(fresh.path(), other.address),
+        common::Counter::default(),
+    );
     let again = again.expect("open");
     assert!(matches!(join(&stale), Err(JoinError::Foreign { .. })));
     again.close();
@@ -78,14 +90,23 @@ fn used_tokens_are_remembered_over_restarts() {
 #[test]
 fn a_second_daemon_on_the_same_data_is_refused() {
     let node = founder(|_| {});
-    let second = Cluster::open(config(node.dir.path(), free_address()), common::Counter::default());
+    let second = Cluster::open(
+        config(node.dir.path(), free_address()),
+        common::Counter::default(),
+    );
     assert!(matches!(second.err(), Some(OpenError::Locked(_))));
     let empty = tempfile::tempdir().expect("directory");
-    let nobody = Cluster::open(config(empty.path(), free_address()), common::Counter::default());
+    let nobody = Cluster::open(
+        config(empty.path(), free_address()),
+        common::Counter::default(),
+    );
     assert!(matches!(nobody.err(), Some(OpenError::Identity(_))));
     let stranger = tempfile::tempdir().expect("directory");
     identity::init(stranger.path(), "lab", 1, node.address).expect("init");
-    let taken = Cluster::open(config(stranger.path(), node.address), common::Counter::default());
+    let taken = Cluster::open(
+        config(stranger.path(), node.address),
+        common::Counter::default(),
+    );
     assert!(matches!(taken.err(), Some(OpenError::Bind { .. })));
     write(node.cluster(), "undisturbed");
 }
@@ -114,7 +135,11 @@ fn a_certificate_of_another_cluster_is_refused() {
             if why.contains("certificate")),
         "{refused:?}"
     );
-    assert_eq!(moved.cluster().members().len(), 1, "the stranger did not become a member");
+    assert_eq!(
+        moved.cluster().members().len(),
+        1,
+        "the stranger did not become a member"
+    );
 }
 
 #[test]
@@ -140,6 +165,8 @@ fn a_removed_node_is_gone_for_good_and_five_vote_at_most() {
     late.open(|_| {});
     wait("the newcomer votes", || {
         let members = late.cluster().members();
-        members.iter().any(|member| member.node == 4 && member.role == Role::Voter)
+        members
+            .iter()
+            .any(|member| member.node == 4 && member.role == Role::Voter)
     });
 }

@@ -15,20 +15,24 @@ fn three_nodes_agree_from_whichever_node_proposes() {
     let nodes = cluster_of(3, |_| {});
     for turn in 0..60 {
         let node = &nodes[turn % 3];
-        assert!(write(node.cluster(), &format!("call-{turn:03}=x")).starts_with(&format!("{}@", turn + 1)));
+        assert!(
+            write(node.cluster(), &format!("call-{turn:03}=x"))
+                .starts_with(&format!("{}@", turn + 1))
+        );
     }
     wait("every node has applied all", || {
         nodes.iter().all(|node| rows(node.cluster()).len() == 60)
     });
-    let hashes: Vec<_> =
-        nodes.iter().map(|node| block(node.cluster().state_hash()).expect("hash").1).collect();
+    let hashes: Vec<_> = nodes
+        .iter()
+        .map(|node| block(node.cluster().state_hash()).expect("hash").1)
+        .collect();
     assert!(hashes.windows(2).all(|pair| pair[0] == pair[1]));
     wait("every node holds a lease and sees the others", || {
         nodes.iter().all(|node| {
             node.cluster().lease_valid()
-                && (1..=3).all(|peer| {
-                    matches!(node.cluster().liveness(peer), Liveness::Alive { .. })
-                })
+                && (1..=3)
+                    .all(|peer| matches!(node.cluster().liveness(peer), Liveness::Alive { .. }))
         })
     });
 }
@@ -41,12 +45,20 @@ fn a_restarted_node_has_its_data_a_new_life_and_may_move() {
     node.close();
     node.address = common::free_address();
     node.open(|_| {});
-    assert_eq!(rows(node.cluster()).get("kept").map(String::as_str), Some("1"));
+    assert_eq!(
+        rows(node.cluster()).get("kept").map(String::as_str),
+        Some("1")
+    );
     assert_eq!(node.cluster().incarnation(), life + 1);
     assert_eq!(node.cluster().cluster_id(), id);
-    assert!(write(node.cluster(), "next=2").starts_with("2@"), "the machine was restored");
+    assert!(
+        write(node.cluster(), "next=2").starts_with("2@"),
+        "the machine was restored"
+    );
     let address = node.address.to_string();
-    wait("the new address is committed", || node.cluster().members()[0].address == address);
+    wait("the new address is committed", || {
+        node.cluster().members()[0].address == address
+    });
 }
 
 #[test]
@@ -59,7 +71,9 @@ fn a_restarted_follower_catches_up() {
         write(nodes[writer].cluster(), &format!("while-away-{turn}"));
     }
     nodes[follower].open(|_| {});
-    wait("it has caught up", || rows(nodes[follower].cluster()).len() == 20);
+    wait("it has caught up", || {
+        rows(nodes[follower].cluster()).len() == 20
+    });
     write(nodes[follower].cluster(), "back");
 }
 
@@ -72,7 +86,9 @@ fn without_quorum_new_work_is_refused_and_leases_run_out() {
     nodes[one].close();
     nodes[two].close();
     let alone = nodes[leader].cluster();
-    wait("the lease of a leader without quorum runs out", || !alone.lease_valid());
+    wait("the lease of a leader without quorum runs out", || {
+        !alone.lease_valid()
+    });
     let outcome = block(alone.propose(b"lost".to_vec(), Duration::from_millis(500)));
     assert_eq!(outcome, Outcome::NoQuorum, "surely not appended");
     nodes[one].open(|_| {});
@@ -114,12 +130,18 @@ fn daemons_reach_each_other_with_deadlines() {
     let ask = |body: &[u8], lane, ms| {
         block(one.call(two.node(), lane, body.to_vec(), Duration::from_millis(ms)))
     };
-    assert!(matches!(ask(b"early", Lane::Control, 2_000), Err(CallError::Refused { .. })));
+    assert!(matches!(
+        ask(b"early", Lane::Control, 2_000),
+        Err(CallError::Refused { .. })
+    ));
     two.set_handler(Arc::new(Echo));
     assert_eq!(ask(b"hi", Lane::Control, 2_000), Ok(b"1:hi".to_vec()));
     let large = vec![7; 8 << 20];
     assert_eq!(ask(&large, Lane::Bulk, 10_000), Ok(large));
-    let refused = CallError::Refused { node: 2, why: "not today".to_owned() };
+    let refused = CallError::Refused {
+        node: 2,
+        why: "not today".to_owned(),
+    };
     assert_eq!(ask(b"refuse", Lane::Control, 2_000), Err(refused));
     assert_eq!(ask(b"hang", Lane::Control, 100), Err(CallError::Timeout(2)));
     let nobody = block(one.call(9, Lane::Control, Vec::new(), Duration::from_secs(1)));
@@ -146,7 +168,10 @@ fn a_repeated_request_is_answered_and_not_repeated() {
     let second = Duration::from_secs(5);
     let again = block(follower.propose_again(request, b"once".to_vec(), second));
     assert_eq!(again, Outcome::Committed(first.into_bytes()));
-    assert!(write(follower, "twice").starts_with("2@"), "the retry counted nothing");
+    assert!(
+        write(follower, "twice").starts_with("2@"),
+        "the retry counted nothing"
+    );
 }
 
 #[test]
@@ -159,8 +184,16 @@ fn many_writers_share_entries() {
         });
         futures_util::future::join_all(all).await
     });
-    assert!(replies.iter().all(|reply| matches!(reply, Outcome::Committed(_))));
+    assert!(
+        replies
+            .iter()
+            .all(|reply| matches!(reply, Outcome::Committed(_)))
+    );
     wait("it is applied here", || rows(follower).len() == 2_000);
     let figures = follower.figures();
-    assert!(figures.entries < 500, "2000 proposals took {} entries", figures.entries);
+    assert!(
+        figures.entries < 500,
+        "2000 proposals took {} entries",
+        figures.entries
+    );
 }

@@ -34,13 +34,16 @@ fn a_killed_leader_is_replaced_long_before_its_lease_ends() {
             nodes.iter().all(|node| node.cluster().leader() == Some(1))
         });
         wait("the survivors watch the child", || {
-            nodes.iter().all(|node| {
-                matches!(node.cluster().liveness(1), Liveness::Alive { .. })
-            })
+            nodes
+                .iter()
+                .all(|node| matches!(node.cluster().liveness(1), Liveness::Alive { .. }))
         });
         let term = nodes[0].cluster().figures().term;
         let mut events = nodes[0].cluster().events();
-        let forced: u64 = nodes.iter().map(|node| node.cluster().figures().forced_elections).sum();
+        let forced: u64 = nodes
+            .iter()
+            .map(|node| node.cluster().figures().forced_elections)
+            .sum();
 
         let killed = Instant::now();
         process.kill().expect("kill");
@@ -51,17 +54,26 @@ fn a_killed_leader_is_replaced_long_before_its_lease_ends() {
         worst = worst.max(took);
         let figures = nodes[0].cluster().figures();
         assert_eq!(figures.term, term + 1, "one election settled it");
-        let now: u64 = nodes.iter().map(|node| node.cluster().figures().forced_elections).sum();
+        let now: u64 = nodes
+            .iter()
+            .map(|node| node.cluster().figures().forced_elections)
+            .sum();
         assert_eq!(now, forced + 1, "one survivor stood");
         let mut certain = false;
         while let Ok(event) = events.try_recv() {
             certain |= matches!(
                 event,
-                ClusterEvent::Liveness { node: 1, liveness: Liveness::Dead { certain: true, .. } }
+                ClusterEvent::Liveness {
+                    node: 1,
+                    liveness: Liveness::Dead { certain: true, .. }
+                }
             );
         }
         assert!(certain, "the death was certain");
         println!("round {round}: committed {took:?} after the kill");
     }
-    assert!(worst < Duration::from_millis(300), "the slowest round took {worst:?}");
+    assert!(
+        worst < Duration::from_millis(300),
+        "the slowest round took {worst:?}"
+    );
 }

@@ -28,14 +28,25 @@ fn a_flipped_bit_in_a_row_makes_the_node_stand_aside_and_the_others_go_on() {
     let mut nodes = cluster_of(3, |_| {});
     write(nodes[0].cluster(), "victim=precious");
     let rotten = (leader_of(&nodes) + 1) % 3;
-    wait("it has the row", || common::rows(nodes[rotten].cluster()).len() == 1);
+    wait("it has the row", || {
+        common::rows(nodes[rotten].cluster()).len() == 1
+    });
     nodes[rotten].close();
     flip(nodes[rotten].dir.path(), "crm", b"victim");
     nodes[rotten].open(|_| {});
     let bad = nodes[rotten].cluster();
-    assert_eq!(bad.rows().get(Table::Call, b"victim"), Some(b"precious".to_vec()));
-    assert_eq!(bad.rows().get(Table::Cdr, b"victim"), None, "rot is not served");
-    wait("it stands aside", || matches!(bad.stood_aside(), Some(StandAside::Store(_))));
+    assert_eq!(
+        bad.rows().get(Table::Call, b"victim"),
+        Some(b"precious".to_vec())
+    );
+    assert_eq!(
+        bad.rows().get(Table::Cdr, b"victim"),
+        None,
+        "rot is not served"
+    );
+    wait("it stands aside", || {
+        matches!(bad.stood_aside(), Some(StandAside::Store(_)))
+    });
     assert!(!bad.lease_valid());
     let other = nodes[(rotten + 1) % 3].cluster();
     write(other, "goes-on");

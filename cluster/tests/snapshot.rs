@@ -92,6 +92,9 @@ fn a_lost_snapshot_file_is_named_instead_of_serving_half_the_rows() {
     small_log(&mut config);
     let opened = strowger_cluster::Cluster::open(config, common::Counter::default());
     let error = opened.err().expect("refused");
-    assert!(matches!(error, strowger_cluster::OpenError::Unrepairable { .. }), "{error}");
+    assert!(
+        matches!(error, strowger_cluster::OpenError::Unrepairable { .. }),
+        "{error}"
+    );
     drop(nodes);
 }

@@ -85,8 +85,13 @@ impl Peers {
             *life = incarnation;
         }
         // What a dead process sent may still arrive; its life stays over.
-        let over = Liveness::Dead { incarnation, certain: true };
-        self.set(node, Liveness::Alive { incarnation }, |old| old != Some(over));
+        let over = Liveness::Dead {
+            incarnation,
+            certain: true,
+        };
+        self.set(node, Liveness::Alive { incarnation }, |old| {
+            old != Some(over)
+        });
     }
 
     /// `node` stopped answering.

@@ -165,17 +165,16 @@ impl Applier {
         answer.await.map_err(|_| closed())
     }
 
-    async fn pin(&self) -> io::Result<Option<Snapshot>> {
-        let pinned = Pin::take(self.store.clone(), self.group)
-            .await
-            .map_err(|error| {
-                self.store.fault().raise(&error);
-                io::Error::other(error)
-            })?;
-        Ok(pinned.map(|(meta, pin)| Snapshot {
+    async fn pin(&self) -> io::Result<Snapshot> {
+        let pinned = Pin::take(self.store.clone(), self.group).await;
+        let (meta, pin) = pinned.map_err(|error| {
+            self.store.fault().raise(&error);
+            io::Error::other(error)
+        })?;
+        Ok(Snapshot {
             meta,
             snapshot: SnapshotRows::Pinned(pin),
-        }))
+        })
     }
 }
 
@@ -435,10 +434,7 @@ impl RaftSnapshotBuilder<Types> for Builder {
     type SnapshotData = SnapshotRows;
 
     async fn build_snapshot(&mut self) -> Result<Snapshot, io::Error> {
-        self.0
-            .pin()
-            .await?
-            .ok_or_else(|| io::Error::other("nothing was applied yet"))
+        self.0.pin().await
     }
 }
 
@@ -497,6 +493,7 @@ impl RaftStateMachine<Types> for Applier {
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<Snapshot>, io::Error> {
-        self.pin().await
+        let snapshot = self.pin().await?;
+        Ok(snapshot.meta.last_log_id.is_some().then_some(snapshot))
     }
 }

@@ -51,14 +51,14 @@ enum Ask {
 }
 
 impl Pin {
-    /// Pins the present rows and reads what they cover. `None` when nothing was applied.
+    /// Pins the present rows and reads what they cover.
     ///
     /// # Errors
     /// [`StoreError`] when the position cannot be read.
     pub async fn take(
         store: Arc<Store>,
         group: GroupId,
-    ) -> Result<Option<(SnapshotMeta, Self)>, StoreError> {
+    ) -> Result<(SnapshotMeta, Self), StoreError> {
         let (asks, inbox) = mpsc::channel(1);
         let (tell, covered) = oneshot::channel();
         std::thread::Builder::new()
@@ -69,7 +69,7 @@ impl Pin {
                 source,
             })?;
         let meta = covered.await.map_err(|_| StoreError::Closed)??;
-        Ok(meta.map(|meta| (meta, Self { asks })))
+        Ok((meta, Self { asks }))
     }
 
     /// The next rows; `None` at the end.
@@ -98,7 +98,7 @@ impl Pin {
     }
 }
 
-type Covered = Result<Option<SnapshotMeta>, StoreError>;
+type Covered = Result<SnapshotMeta, StoreError>;
 
 /// Holds a RocksDB snapshot on its stack and answers asks for rows.
 fn hold(
@@ -111,10 +111,10 @@ fn hold(
     let key = keys::own(group, super::machine::APPLIED);
     let covered = || -> Covered {
         let Some(sealed) = view.get_cf(store.family(Family::State), &key)? else {
-            return Ok(None);
+            return Ok(SnapshotMeta::default());
         };
         let applied: Applied = decode("applied position", &unseal(Family::State, &key, sealed)?)?;
-        Ok(applied.log_id.is_some().then(|| applied.meta()))
+        Ok(applied.meta())
     };
     if tell.send(covered()).is_err() {
         return;

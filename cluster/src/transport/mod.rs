@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -67,7 +67,8 @@ pub struct Transport {
     identity: Arc<Identity>,
     client: quinn::ClientConfig,
     peers: Mutex<HashMap<NodeNumber, Arc<Peer>>>,
-    server: std::sync::OnceLock<Arc<dyn Serve>>,
+    /// Weak, because whoever serves also holds the transport.
+    server: std::sync::OnceLock<Weak<dyn Serve>>,
     stop: CancellationToken,
 }
 
@@ -120,7 +121,7 @@ impl Transport {
 
     /// Starts accepting; `server` answers.
     pub fn start(self: &Arc<Self>, server: Arc<dyn Serve>) {
-        if self.server.set(server).is_err() {
+        if self.server.set(Arc::downgrade(&server)).is_err() {
             return;
         }
         let transport = self.clone();
@@ -159,6 +160,10 @@ impl Transport {
         if let Some(connection) = connection {
             connection.close(wire::CLOSE_GONE, b"peer is gone");
         }
+    }
+
+    fn server(&self) -> Option<Arc<dyn Serve>> {
+        self.server.get()?.upgrade()
     }
 
     fn peer(&self, node: NodeNumber) -> Arc<Peer> {
@@ -379,7 +384,7 @@ impl Transport {
             self.bootstrap(connection).await;
             return;
         }
-        let Some(server) = self.server.get() else {
+        let Some(server) = self.server() else {
             return;
         };
         let subject = connection
@@ -404,7 +409,7 @@ impl Transport {
 
     /// One question of a newcomer, then the connection ends.
     async fn bootstrap(&self, connection: Connection) {
-        let Some(server) = self.server.get() else {
+        let Some(server) = self.server() else {
             return;
         };
         let exchange = async {
@@ -424,7 +429,7 @@ impl Transport {
     }
 
     async fn serve(self: Arc<Self>, node: NodeNumber, peer: Arc<Peer>, connection: Connection) {
-        let Some(server) = self.server.get() else {
+        let Some(server) = self.server() else {
             return;
         };
         loop {

@@ -18,8 +18,10 @@ pub fn body(tune: impl Fn(&mut ClusterConfig)) {
         return;
     };
     super::log();
-    let mut config =
-        ClusterConfig::new(PathBuf::from(dir), address.parse::<SocketAddr>().expect("address"));
+    let mut config = ClusterConfig::new(
+        PathBuf::from(dir),
+        address.parse::<SocketAddr>().expect("address"),
+    );
     tune(&mut config);
     let _cluster = Cluster::open(config, Counter::default()).expect("open");
     println!("child is up");
@@ -31,8 +33,17 @@ pub fn body(tune: impl Fn(&mut ClusterConfig)) {
 /// Starts the test `name` of this binary as a node over `dir`.
 pub fn spawn(name: &str, dir: &Path, address: SocketAddr, environment: &[(&str, &str)]) -> Child {
     let mut command = Command::new(std::env::current_exe().expect("this binary"));
-    command.args(["--exact", name, "--ignored", "--nocapture", "--test-threads=1"]);
-    command.env(DIR, dir).env(ADDRESS, address.to_string()).envs(environment.iter().copied());
+    command.args([
+        "--exact",
+        name,
+        "--ignored",
+        "--nocapture",
+        "--test-threads=1",
+    ]);
+    command
+        .env(DIR, dir)
+        .env(ADDRESS, address.to_string())
+        .envs(environment.iter().copied());
     command.stdout(Stdio::piped()).spawn().expect("spawn")
 }
 
@@ -40,7 +51,10 @@ pub fn spawn(name: &str, dir: &Path, address: SocketAddr, environment: &[(&str, 
 pub fn is_up(child: &mut Child) -> bool {
     let out = child.stdout.take().expect("piped");
     let mut lines = BufReader::new(out).lines();
-    let up = lines.by_ref().map_while(Result::ok).any(|line| line.contains("child is up"));
+    let up = lines
+        .by_ref()
+        .map_while(Result::ok)
+        .any(|line| line.contains("child is up"));
     // Keep reading, or the child stops when the pipe is full.
     std::thread::spawn(move || lines.for_each(drop));
     up

@@ -23,7 +23,10 @@ const TOTAL: &[u8] = b"total";
 
 impl Machine for Counter {
     fn apply(&mut self, rows: &mut dyn Rows, meta: Meta, batch: &[Proposal]) -> Vec<Vec<u8>> {
-        batch.iter().map(|proposal| self.one(rows, meta, proposal)).collect()
+        batch
+            .iter()
+            .map(|proposal| self.one(rows, meta, proposal))
+            .collect()
     }
 
     fn restore(&mut self, rows: &dyn RowsRead) {
@@ -79,7 +82,10 @@ pub fn config(dir: &Path, address: SocketAddr) -> ClusterConfig {
 pub fn log() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| "strowger_cluster=info,openraft=error".into());
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_test_writer()
+        .try_init();
 }
 
 /// A node of a test with its directory.
@@ -118,7 +124,11 @@ pub fn founder(tune: impl Fn(&mut ClusterConfig)) -> Node {
     let dir = tempfile::tempdir().expect("directory");
     let address = free_address();
     identity::init(dir.path(), "lab", 1, address).expect("init");
-    let mut node = Node { dir, address, cluster: None };
+    let mut node = Node {
+        dir,
+        address,
+        cluster: None,
+    };
     node.open(tune);
     node
 }
@@ -128,7 +138,11 @@ pub fn joiner(member: &Cluster) -> Node {
     let address = free_address();
     let token = block(member.invite(None, Duration::from_secs(60))).expect("invite");
     identity::join(dir.path(), &token.to_string(), address).expect("join");
-    Node { dir, address, cluster: None }
+    Node {
+        dir,
+        address,
+        cluster: None,
+    }
 }
 
 /// `count` nodes, all voters.
@@ -146,7 +160,11 @@ pub fn cluster_of(count: usize, tune: impl Fn(&mut ClusterConfig)) -> Vec<Node> 
 }
 
 pub fn voters(cluster: &Cluster) -> usize {
-    cluster.members().iter().filter(|member| member.role == Role::Voter).count()
+    cluster
+        .members()
+        .iter()
+        .filter(|member| member.role == Role::Voter)
+        .count()
 }
 
 pub fn wait(what: &str, mut holds: impl FnMut() -> bool) {
@@ -158,15 +176,16 @@ pub fn wait(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 pub fn block<T>(future: impl Future<Output = T>) -> T {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("runtime");
     runtime.block_on(future)
 }
 
 /// Proposes and expects a commit; returns the reply.
 pub fn write(cluster: &Cluster, command: &str) -> String {
-    let outcome =
-        block(cluster.propose(command.as_bytes().to_vec(), Duration::from_secs(10)));
+    let outcome = block(cluster.propose(command.as_bytes().to_vec(), Duration::from_secs(10)));
     match outcome {
         Outcome::Committed(reply) => String::from_utf8(reply).expect("text"),
         other => panic!("{command} was not committed: {other:?}"),
@@ -180,7 +199,10 @@ pub fn rows(cluster: &Cluster) -> BTreeMap<String, String> {
     let floor = rows.scan(Table::Call, b"", None, usize::MAX);
     let history = rows.scan(Table::Cdr, b"", None, usize::MAX);
     assert_eq!(floor, history, "floor and history are written together");
-    floor.into_iter().map(|(key, value)| (text(key), text(value))).collect()
+    floor
+        .into_iter()
+        .map(|(key, value)| (text(key), text(value)))
+        .collect()
 }
 
 pub fn leader_of(nodes: &[Node]) -> usize {
@@ -197,6 +219,10 @@ pub fn leader_of(nodes: &[Node]) -> usize {
     let leader = found.expect("waited for it");
     nodes
         .iter()
-        .position(|node| node.cluster.as_ref().is_some_and(|cluster| cluster.node() == leader))
+        .position(|node| {
+            node.cluster
+                .as_ref()
+                .is_some_and(|cluster| cluster.node() == leader)
+        })
         .expect("the leader is one of them")
 }
