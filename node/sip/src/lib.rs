@@ -10,6 +10,8 @@ pub mod endpoint;
 pub mod leg;
 pub mod limits;
 pub mod message;
+pub mod registrar;
+pub mod sdp;
 pub mod stats;
 pub mod timer;
 pub mod token;
