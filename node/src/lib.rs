@@ -1,0 +1,18 @@
+//! The daemon `strowgerd`: configuration, site, secrets, sound files, the HTTP and
+//! WebSocket interface, the demonstration and the command line.
+//!
+//! Only this crate knows all components. What decides is in `strowger-core`; nothing
+//! here picks an agent or changes the floor other than by a committed command.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`document`], [`config`], [`site`] | files people write, with file and line in errors |
+//! | [`secrets`] | keys of the cluster, sealed credentials, the admin token |
+//! | [`fault`] | codes, messages and exit codes |
+
+pub mod config;
+pub mod document;
+pub mod fault;
+pub mod limits;
+pub mod secrets;
+pub mod site;

@@ -1,0 +1,94 @@
+//! Every bound of the daemon's edges in one place, with its reason and what happens
+//! at the bound.
+
+use std::time::Duration;
+
+/// Bytes of a node file; larger ones are refused unread.
+pub const NODE_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Bytes of a site file's text; larger ones are refused.
+pub const SITE_TEXT_BYTES_MAX: usize = 4 << 20;
+
+/// Files a site may name; more are refused.
+pub const SITE_ATTACHMENTS_MAX: usize = 256;
+
+/// Bytes of one file a site names; larger ones are refused.
+pub const SITE_ATTACHMENT_BYTES_MAX: usize = 64 << 20;
+
+/// Extensions of one site; more are refused.
+pub const EXTENSIONS_MAX: usize = 100_000;
+
+/// Entries of one range such as `1001-1020`; more are refused.
+pub const RANGE_MAX: usize = 20_000;
+
+/// Queues, agents, numbers, trunks and routes of one site, each.
+pub const ENTRIES_MAX: usize = 20_000;
+
+/// Letters of a name, number or password in a site file.
+pub const NAME_LETTERS_MAX: usize = 64;
+
+/// Letters of a generated password: 20 of 32 possible letters each, 100 bits.
+pub const PASSWORD_LETTERS: usize = 20;
+
+/// Bytes of a request body, other than a site upload.
+pub const BODY_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of a site upload: its text and attachments in base64.
+pub const UPLOAD_BYTES_MAX: usize = 160 << 20;
+
+/// Longest time for reading a request and answering it.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Longest time for a TLS handshake or the first request of a connection.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connections to the HTTP interface at once; further ones wait in the listen queue.
+pub const CONNECTIONS_MAX: usize = 1_024;
+
+/// Event readers at once; further ones are refused.
+pub const EVENT_READERS_MAX: usize = 256;
+
+/// Events read from the rows at a time for one reader.
+pub const EVENTS_PER_READ: usize = 256;
+
+/// Longest time one write to an event reader may take; a slower reader is cut off.
+pub const EVENT_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Interval of pings to event readers, so that a vanished one is noticed.
+pub const EVENT_PING: Duration = Duration::from_secs(15);
+
+/// Records in one answer of a list that is read in pages.
+pub const PAGE_MAX: usize = 1_000;
+
+/// Records in one answer when the reader names no limit.
+pub const PAGE_DEFAULT: usize = 100;
+
+/// Longest wait for the commit of a change asked for over HTTP.
+pub const COMMIT_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Longest wait for the commit of a site, which carries all its secrets.
+pub const SITE_COMMIT_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Longest wait for another node's answer about itself.
+pub const PEER_STATUS_DEADLINE: Duration = Duration::from_millis(300);
+
+/// Bytes of a blob sent between nodes in one piece.
+pub const BLOB_PIECE_BYTES: usize = 256 << 10;
+
+/// Longest wait for one piece of a blob.
+pub const BLOB_PIECE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Interval at which a node looks for blobs it lacks.
+pub const BLOB_REPAIR_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Entries a node may be behind the leader and still call itself ready.
+pub const READY_LAG_MAX: u64 = 1_000;
+
+/// Longest time for a graceful end before the daemon ends anyway.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest wait for a node of the demonstration to serve.
+pub const DEMO_START_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Longest wait for the demonstration's nodes to end before they are killed.
+pub const DEMO_STOP_TIMEOUT: Duration = Duration::from_secs(8);

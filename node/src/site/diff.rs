@@ -1,0 +1,244 @@
+//! What changes between two sites, as lines people read, and what that touches.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::{Debug, Display};
+
+use strowger_core::ids::{AgentId, Extension, QueueName};
+use strowger_core::site::{
+    AgentSpec, ExtensionSpec, NumberSpec, QueueSpec, Site, TakeoverMode, Target, TrunkSpec,
+};
+
+/// Lines shown; further ones are counted.
+const LINES_MAX: usize = 400;
+
+/// The difference between two sites.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Lines `+ …`, `- …`, `~ …`.
+    pub lines: Vec<String>,
+    /// Extensions that go or change.
+    pub extensions: BTreeSet<Extension>,
+    /// Agents that go or change.
+    pub agents: BTreeSet<AgentId>,
+    /// Queues that go or change.
+    pub queues: BTreeSet<QueueName>,
+}
+
+/// Compares the site in force, if any, with a new one.
+pub fn difference(old: Option<&Site>, new: &Site) -> Difference {
+    let empty = Site {
+        tenant: new.tenant.clone(),
+        domain: String::new(),
+        digest: Vec::new(),
+        service_addresses: Vec::new(),
+        takeover: new.takeover,
+        extensions: BTreeMap::new(),
+        numbers: BTreeMap::new(),
+        queues: BTreeMap::new(),
+        agents: BTreeMap::new(),
+        trunks: BTreeMap::new(),
+        routes: Vec::new(),
+        blobs: BTreeMap::new(),
+    };
+    let before = old.unwrap_or(&empty);
+    let mut lines = Vec::new();
+    if old.is_none() {
+        lines.push(format!("+ tenant {}", new.tenant));
+    } else {
+        let name = format!("tenant {}", new.tenant);
+        change(
+            &mut lines,
+            &name,
+            &tenant_fields(before),
+            &tenant_fields(new),
+        );
+    }
+    set(
+        &mut lines,
+        "service address",
+        &before.service_addresses,
+        &new.service_addresses,
+    );
+    let extensions = map(
+        &mut lines,
+        "extension",
+        &before.extensions,
+        &new.extensions,
+        extension_fields,
+    );
+    map(
+        &mut lines,
+        "number",
+        &before.numbers,
+        &new.numbers,
+        number_fields,
+    );
+    let queues = map(
+        &mut lines,
+        "queue",
+        &before.queues,
+        &new.queues,
+        queue_fields,
+    );
+    let agents = map(
+        &mut lines,
+        "agent",
+        &before.agents,
+        &new.agents,
+        agent_fields,
+    );
+    map(
+        &mut lines,
+        "trunk",
+        &before.trunks,
+        &new.trunks,
+        trunk_fields,
+    );
+    let routes = |site: &Site| -> Vec<String> {
+        let line = |route: &strowger_core::site::RouteSpec| {
+            format!(
+                "{} strip {} trunk {}",
+                route.prefix, route.strip, route.trunk
+            )
+        };
+        site.routes.iter().map(line).collect()
+    };
+    set(&mut lines, "route", &routes(before), &routes(new));
+    if lines.len() > LINES_MAX {
+        let more = lines.len() - LINES_MAX;
+        lines.truncate(LINES_MAX);
+        lines.push(format!("… and {more} more"));
+    }
+    Difference {
+        lines,
+        extensions,
+        agents,
+        queues,
+    }
+}
+
+type Fields = Vec<(&'static str, String)>;
+
+fn tenant_fields(site: &Site) -> Fields {
+    let takeover = match site.takeover {
+        TakeoverMode::Address => "address",
+        TakeoverMode::Reinvite => "reinvite",
+    };
+    vec![
+        ("domain", site.domain.clone()),
+        (
+            "digest",
+            list(site.digest.iter().map(|one| super::digest_name(*one))),
+        ),
+        ("takeover", takeover.to_owned()),
+    ]
+}
+
+fn extension_fields(spec: &ExtensionSpec) -> Fields {
+    vec![("contact", optional(spec.contact.as_ref()))]
+}
+
+fn number_fields(spec: &NumberSpec) -> Fields {
+    let target = match &spec.target {
+        Target::Queue(queue) => format!("queue:{queue}"),
+        Target::Extension(extension) => format!("extension:{extension}"),
+    };
+    vec![
+        ("target", target),
+        ("public", spec.public.to_string()),
+        (
+            "greeting",
+            optional(spec.greeting.as_ref().map(short).as_ref()),
+        ),
+    ]
+}
+
+fn queue_fields(spec: &QueueSpec) -> Fields {
+    vec![
+        ("strategy", spec.strategy.as_str().to_owned()),
+        ("ring_s", (spec.ring_ms / 1_000).to_string()),
+        ("wrap_s", (spec.wrap_ms / 1_000).to_string()),
+        ("missed_max", spec.missed_max.to_string()),
+        ("music", optional(spec.music.as_ref().map(short).as_ref())),
+    ]
+}
+
+fn agent_fields(spec: &AgentSpec) -> Fields {
+    vec![
+        ("extension", optional(spec.extension.as_ref())),
+        ("contact", optional(spec.contact.as_ref())),
+        ("queues", list(spec.queues.iter())),
+        ("signed_in", spec.signed_in.to_string()),
+        ("qualify_s", spec.qualify_s.to_string()),
+    ]
+}
+
+fn trunk_fields(spec: &TrunkSpec) -> Fields {
+    vec![
+        ("destinations", list(spec.destinations.iter())),
+        ("sources", list(spec.sources.iter())),
+        ("channels", spec.channels.to_string()),
+        ("qualify_s", spec.qualify_s.to_string()),
+    ]
+}
+
+/// The first digits of a blob's hash: enough to see that it changed.
+fn short(blob: &strowger_core::ids::BlobId) -> String {
+    blob.to_string().chars().take(13).collect()
+}
+
+fn optional<T: Display>(value: Option<&T>) -> String {
+    value.map_or_else(|| "none".to_owned(), ToString::to_string)
+}
+
+fn list(items: impl Iterator<Item = impl Display>) -> String {
+    let words: Vec<String> = items.map(|item| item.to_string()).collect();
+    if words.is_empty() {
+        "none".to_owned()
+    } else {
+        words.join(",")
+    }
+}
+
+/// Adds the lines of two maps; returns the keys that went or changed.
+fn map<K: Ord + Clone + Display, V: PartialEq>(
+    lines: &mut Vec<String>,
+    word: &str,
+    old: &BTreeMap<K, V>,
+    new: &BTreeMap<K, V>,
+    fields: fn(&V) -> Fields,
+) -> BTreeSet<K> {
+    let mut touched = BTreeSet::new();
+    for (key, was) in old {
+        match new.get(key) {
+            None => lines.push(format!("- {word} {key}")),
+            Some(is) if is != was => {
+                change(lines, &format!("{word} {key}"), &fields(was), &fields(is));
+            }
+            Some(_) => continue,
+        }
+        touched.insert(key.clone());
+    }
+    let added = new.keys().filter(|key| !old.contains_key(key));
+    lines.extend(added.map(|key| format!("+ {word} {key}")));
+    touched
+}
+
+fn set<T: PartialEq + Display + Debug>(lines: &mut Vec<String>, word: &str, old: &[T], new: &[T]) {
+    let gone = old.iter().filter(|item| !new.contains(item));
+    lines.extend(gone.map(|item| format!("- {word} {item}")));
+    let added = new.iter().filter(|item| !old.contains(item));
+    lines.extend(added.map(|item| format!("+ {word} {item}")));
+}
+
+fn change(lines: &mut Vec<String>, name: &str, old: &Fields, new: &Fields) {
+    let changes: Vec<String> = old
+        .iter()
+        .zip(new)
+        .filter(|(was, is)| was.1 != is.1)
+        .map(|((field, was), (_, is))| format!("{field} {was} → {is}"))
+        .collect();
+    if !changes.is_empty() {
+        lines.push(format!("~ {name}: {}", changes.join(", ")));
+    }
+}

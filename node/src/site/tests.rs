@@ -1,0 +1,292 @@
+//! Tables of good and bad site files.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use strowger_core::ids::{AgentId, Extension, QueueName};
+
+use super::*;
+
+const GOOD: &str = r#"[cluster]
+service_addresses = ["127.0.0.1", "127.0.0.2"]
+takeover = "address"
+[tenant]
+name = "demo"
+domain = "demo.invalid"
+digest = ["MD5"]
+[[extension]]
+range = "1001-1020"
+[[extension]]
+file = "users.csv"
+[[extension]]
+range = "b000-b001"
+contact = "sip:{id}@127.0.0.60:5080"
+[[number]]
+number = "4008"
+target = "queue:main"
+public = true
+greeting = "hello.wav"
+[[queue]]
+name = "main"
+ring_s = 15
+music = "hello.wav"
+[[agent]]
+id = "a1"
+extension = "1001"
+queues = ["main"]
+[[agent]]
+range = "s01-s03"
+contact = "sip:{id}@127.0.0.60:6060"
+queues = ["main"]
+signed_in = true
+qualify_s = 0
+[[trunk]]
+name = "peer"
+destinations = ["sip:127.0.0.50:5070"]
+sources = ["127.0.0.50/32"]
+auth = "ip"
+channels = 60
+qualify_s = 0
+[[route]]
+prefix = "9"
+strip = 1
+trunk = "peer"
+[[route]]
+prefix = "99"
+trunk = "peer"
+"#;
+
+fn attachments() -> BTreeMap<String, Vec<u8>> {
+    BTreeMap::from([
+        (
+            "users.csv".to_owned(),
+            b"extension,password\n2001,geheim\n".to_vec(),
+        ),
+        (
+            "hello.wav".to_owned(),
+            include_bytes!("../../demo/hello.wav").to_vec(),
+        ),
+        ("noise.wav".to_owned(), b"RIFF....WAVEnothing".to_vec()),
+        (
+            "bad.csv".to_owned(),
+            b"extension,password\n2001,a\n1001,b\n".to_vec(),
+        ),
+    ])
+}
+
+#[test]
+fn the_documented_site_is_read() {
+    let read = read("site.toml", GOOD, &attachments()).expect("valid");
+    let site = &read.site;
+    assert_eq!(site.extensions.len(), 20 + 1 + 2);
+    assert_eq!(read.generated.len(), 20);
+    assert_eq!(
+        read.passwords
+            .get(&Extension::from("2001"))
+            .map(String::as_str),
+        Some("geheim")
+    );
+    let fixed = site
+        .extensions
+        .get(&Extension::from("b001"))
+        .and_then(|e| e.contact.as_deref());
+    assert_eq!(fixed, Some("sip:b001@127.0.0.60:5080"));
+    assert_eq!(site.agents.len(), 4);
+    assert!(
+        site.agents
+            .get(&AgentId::from("s02"))
+            .is_some_and(|agent| agent.signed_in)
+    );
+    assert_eq!(site.blobs.len(), 1, "the same sound twice is one blob");
+    assert_eq!(
+        site.routes.first().map(|route| route.prefix.as_str()),
+        Some("99")
+    );
+    let queue = site.queues.get(&QueueName::from("main")).expect("queue");
+    assert_eq!(
+        (queue.ring_ms, queue.wrap_ms, queue.missed_max),
+        (15_000, 10_000, 3)
+    );
+}
+
+#[test]
+fn mistakes_name_code_line_and_remedy() {
+    let table = [
+        (
+            "ring_s = 15",
+            "rings = 15",
+            "SW0202",
+            "site.toml:21",
+            "`ring_s`",
+        ),
+        (
+            "[[queue]]",
+            "[[queues]]",
+            "SW0202",
+            "site.toml:19",
+            "`queue`",
+        ),
+        (
+            "ring_s = 15",
+            "ring_s = \"15\"",
+            "SW0203",
+            "site.toml:21",
+            "whole number",
+        ),
+        (
+            "ring_s = 15",
+            "ring_s = 0",
+            "SW0203",
+            "site.toml:21",
+            "1 to 600",
+        ),
+        (
+            "public = true",
+            "public = 1",
+            "SW0203",
+            "site.toml:17",
+            "true or false",
+        ),
+        (
+            "1001-1020",
+            "1020-1001",
+            "SW0206",
+            "site.toml:9",
+            "1001-1020",
+        ),
+        ("b000-b001", "1005-1006", "SW0204", "site.toml:13", "1005"),
+        ("\"4008\"", "\"1005\"", "SW0204", "site.toml:16", "1005"),
+        ("\"a1\"", "\"s01\"", "SW0204", "site.toml:28", "s01"),
+        (
+            "queue:main",
+            "queue:mian",
+            "SW0205",
+            "site.toml:17",
+            "`main`",
+        ),
+        ("= \"1001\"", "= \"3001\"", "SW0205", "site.toml:25", "1001"),
+        (
+            "trunk = \"peer\"",
+            "trunk = \"pear\"",
+            "SW0205",
+            "site.toml:42",
+            "`peer`",
+        ),
+        (
+            "greeting = \"hello.wav\"",
+            "greeting = \"noise.wav\"",
+            "SW0207",
+            "site.toml:18",
+            "WAV",
+        ),
+        (
+            "greeting = \"hello.wav\"",
+            "greeting = \"x.wav\"",
+            "SW0208",
+            "site.toml:18",
+            "beside",
+        ),
+        (
+            "\"users.csv\"",
+            "\"bad.csv\"",
+            "SW0204",
+            "bad.csv:3",
+            "1001",
+        ),
+        (
+            "digest = [\"MD5\"]",
+            "digest = [\"SHA1\"]",
+            "SW0203",
+            "site.toml:7",
+            "SHA-256",
+        ),
+        (
+            "\"127.0.0.2\"",
+            "\"127.0.0.1\"",
+            "SW0204",
+            "site.toml:2",
+            "127.0.0.1",
+        ),
+        (
+            "\"127.0.0.2\"",
+            "\"host\"",
+            "SW0203",
+            "site.toml:2",
+            "IP address",
+        ),
+        (
+            "sip:127.0.0.50:5070",
+            "127.0.0.50",
+            "SW0203",
+            "site.toml:36",
+            "sip:ADDRESS:PORT",
+        ),
+        ("[tenant]", "[tenant", "SW0201", "site.toml:4", "TOML"),
+        (
+            "name = \"demo\"",
+            "name = \"d m\"",
+            "SW0203",
+            "site.toml:5",
+            "letters",
+        ),
+    ];
+    for (from, to, code, place, words) in table {
+        let text = GOOD.replacen(from, to, 1);
+        assert_ne!(text, GOOD, "{from}");
+        let fault = read("site.toml", &text, &attachments()).expect_err(to);
+        let message = fault.to_string();
+        assert_eq!(fault.code, code, "{message}");
+        assert!(
+            message.contains(&format!("{place}:")),
+            "{message} names {place}"
+        );
+        assert!(message.contains(words), "{message} says {words}");
+    }
+}
+
+#[test]
+fn ten_thousand_extensions_are_read_in_a_moment() {
+    let mut csv = String::from("extension,password\n");
+    for n in 0..10_000 {
+        writeln!(csv, "{},pw{n}", 20_000 + n).expect("a string");
+    }
+    let mut files = attachments();
+    files.insert("users.csv".to_owned(), csv.into_bytes());
+    let begun = std::time::Instant::now();
+    let read = read("site.toml", GOOD, &files).expect("valid");
+    assert_eq!(read.passwords.len(), 10_000);
+    assert!(begun.elapsed().as_secs() < 5, "took {:?}", begun.elapsed());
+}
+
+#[test]
+fn the_difference_is_told_in_lines() {
+    let old = read("s", GOOD, &attachments()).expect("valid").site;
+    assert_eq!(
+        diff::difference(Some(&old), &old),
+        diff::Difference::default()
+    );
+    let text = GOOD
+        .replace("ring_s = 15", "ring_s = 20")
+        .replace("1001-1020", "1001-1021")
+        .replace("[[route]]\nprefix = \"99\"\ntrunk = \"peer\"\n", "")
+        .replace("s01-s03", "s01-s02");
+    let new = read("s", &text, &attachments()).expect("valid").site;
+    let changed = diff::difference(Some(&old), &new);
+    assert_eq!(
+        changed.lines,
+        [
+            "+ extension 1021",
+            "~ queue main: ring_s 15 → 20",
+            "- agent s03",
+            "- route 99 strip 0 trunk peer",
+        ]
+    );
+    assert!(changed.queues.contains(&QueueName::from("main")));
+    assert!(changed.agents.contains(&AgentId::from("s03")));
+    let first = diff::difference(None, &old);
+    assert!(
+        first.lines.iter().all(|line| line.starts_with("+ ")),
+        "{:?}",
+        first.lines
+    );
+}

@@ -1,0 +1,99 @@
+//! Prompts and music of the sites in force, and what the RTP engine reports.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use strowger_actors::ports::LegEvent;
+use strowger_core::ids::{BlobId, LegId};
+use strowger_core::outstanding::Audio;
+use strowger_media::{Clip, Event, EventReceiver, LegKey};
+use tracing::{debug, warn};
+
+use super::Shared;
+
+/// Clips held ready; a site names far fewer. Beyond it the rest is read when played.
+const CLIPS_MAX: usize = 256;
+
+/// Where the bytes of a blob come from.
+pub trait BlobSource: Send + Sync + 'static {
+    /// The verified bytes of a blob held on this node.
+    fn blob(&self, id: BlobId) -> Option<Vec<u8>>;
+}
+
+/// Clips by blob.
+pub struct Sounds {
+    blobs: Arc<dyn BlobSource>,
+    clips: RwLock<HashMap<BlobId, Arc<Clip>>>,
+}
+
+impl Sounds {
+    /// Clips read from `blobs`.
+    pub fn new(blobs: Arc<dyn BlobSource>) -> Self {
+        Self { blobs, clips: RwLock::default() }
+    }
+
+    /// The clip of a blob; `None` when this node does not hold it (yet).
+    pub fn clip(&self, id: BlobId) -> Option<Arc<Clip>> {
+        if let Some(clip) = self.clips.read().get(&id) {
+            return Some(Arc::clone(clip));
+        }
+        let bytes = self.blobs.blob(id)?;
+        match Clip::from_wav(&bytes) {
+            Ok(clip) => {
+                let clip = Arc::new(clip);
+                let mut clips = self.clips.write();
+                if clips.len() < CLIPS_MAX {
+                    clips.insert(id, Arc::clone(&clip));
+                }
+                Some(clip)
+            }
+            Err(why) => {
+                warn!(blob = %id, %why, "a sound that was accepted cannot be read");
+                None
+            }
+        }
+    }
+}
+
+/// The engine's name of a leg.
+pub fn key_of(leg: LegId) -> LegKey {
+    LegKey(u128::from(leg.0))
+}
+
+/// Hands the engine's events to the calls they are about, on a thread of its own.
+pub fn pump(shared: Arc<Shared>, events: EventReceiver) {
+    let run = move || {
+        while let Some(event) = events.recv() {
+            take(&shared, &event);
+        }
+    };
+    if let Err(why) = std::thread::Builder::new().name("media-events".into()).spawn(run) {
+        warn!(%why, "media events cannot be read");
+    }
+}
+
+fn take(shared: &Shared, event: &Event) {
+    match event {
+        Event::PlayEnded { leg, token, complete: true } => {
+            let Some(id) = leg_of(*leg) else { return };
+            if let Some((call, audio)) = shared.legs.played(id, *token) {
+                tell(shared, call, id, audio);
+            }
+        }
+        Event::NoAudio { leg, for_ms } => debug!(%leg, for_ms, "no audio from the far end"),
+        Event::Digit { leg, digit, .. } => debug!(%leg, %digit, "key pressed"),
+        _ => {}
+    }
+}
+
+/// Tells a call that something was played to its end.
+pub fn tell(shared: &Shared, call: strowger_core::ids::CallId, leg: LegId, audio: Audio) {
+    if let Some(switchboard) = shared.switchboard() {
+        switchboard.leg(call, leg, LegEvent::Played(audio));
+    }
+}
+
+fn leg_of(key: LegKey) -> Option<LegId> {
+    u64::try_from(key.0).ok().map(LegId)
+}

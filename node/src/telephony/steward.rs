@@ -1,0 +1,137 @@
+//! The duties every node has towards the cluster: announcing its life, declaring the
+//! dead, ticking what is due, and going quiet without a lease.
+//!
+//! Only the leader declares and ticks; any node may announce itself again when the
+//! state thinks it dead.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use strowger_cluster::Liveness;
+use strowger_core::ids::NodeId;
+use strowger_core::state::command::{Command, Reply};
+use strowger_core::time::TimeMs;
+use tracing::{debug, info, warn};
+
+use super::Shared;
+use super::wake::WakeHub;
+
+/// How often liveness is looked at without an event.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long one proposal of the steward may take.
+const PROPOSE: Duration = Duration::from_secs(2);
+/// Least pause between two ticks, so that a burst of deadlines is expired together.
+const TICK_PAUSE: Duration = Duration::from_millis(5);
+
+/// Keeps the duties, for ever.
+pub async fn keep(shared: Arc<Shared>, wakes: WakeHub) {
+    tokio::spawn(tick(Arc::clone(&shared), wakes));
+    tokio::spawn(lease(Arc::clone(&shared)));
+    let mut events = shared.cluster.events();
+    loop {
+        announce(&shared).await;
+        declare(&shared).await;
+        tokio::select! {
+            // A lagging reader loses events, not state: it looks again at once.
+            _ = events.recv() => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+/// Says that this node is up, when the state does not know it.
+async fn announce(shared: &Shared) {
+    let incarnation = shared.cluster.incarnation();
+    let known = shared
+        .state
+        .read()
+        .nodes
+        .get(&shared.node)
+        .is_some_and(|node| node.up && node.incarnation == incarnation);
+    if known || !shared.cluster.lease_valid() {
+        return;
+    }
+    let command = Command::NodeUp {
+        node: shared.node,
+        incarnation,
+        address: shared.address,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    match shared.desk.propose(&command, PROPOSE).await {
+        Ok(Reply::Done) => info!(node = %shared.node, incarnation, "this node is up"),
+        Ok(other) => warn!(?other, "this node may not come up"),
+        Err(why) => debug!(%why, "this node is not up yet"),
+    }
+}
+
+/// As leader, declares down whoever has surely died.
+async fn declare(shared: &Shared) {
+    if shared.cluster.leader() != Some(shared.node.0) {
+        return;
+    }
+    let up: Vec<(NodeId, u64)> = {
+        let state = shared.state.read();
+        state.nodes.values().filter(|node| node.up).map(|node| (node.id, node.incarnation)).collect()
+    };
+    for (node, incarnation) in up.into_iter().filter(|(node, _)| *node != shared.node) {
+        let Liveness::Dead { incarnation: dead, certain } = shared.cluster.liveness(node.0) else {
+            continue;
+        };
+        if dead != 0 && dead != incarnation {
+            continue;
+        }
+        info!(%node, incarnation, certain, "declaring a node down");
+        let command = Command::NodeDown { node, incarnation };
+        if let Err(why) = shared.desk.propose(&command, PROPOSE).await {
+            debug!(%node, %why, "the node is not declared down yet");
+        }
+    }
+}
+
+/// As leader, proposes a tick whenever the first deadline has passed.
+async fn tick(shared: Arc<Shared>, wakes: WakeHub) {
+    let mut changed = wakes.deadline();
+    loop {
+        let due = shared.state.read().next_deadline();
+        let wait = due.map_or(Duration::from_secs(1), |due| {
+            Duration::from_millis(due.since(wall_clock())).min(Duration::from_secs(1))
+        });
+        if !wait.is_zero() || shared.cluster.leader() != Some(shared.node.0) {
+            tokio::select! {
+                _ = changed.changed() => {}
+                () = tokio::time::sleep(wait.max(TICK_PAUSE)) => {}
+            }
+            continue;
+        }
+        if let Err(why) = shared.desk.propose(&Command::Tick, PROPOSE).await {
+            debug!(%why, "no tick");
+        }
+        tokio::time::sleep(TICK_PAUSE).await;
+    }
+}
+
+/// Goes quiet without a lease and speaks again with one.
+async fn lease(shared: Arc<Shared>) {
+    let mut quiet = false;
+    let mut every = tokio::time::interval(Duration::from_millis(20));
+    loop {
+        every.tick().await;
+        let valid = shared.cluster.lease_valid();
+        if let Some(endpoint) = shared.endpoint()
+            && quiet == valid
+        {
+            quiet = !valid;
+            endpoint.set_quiet(quiet);
+            if quiet {
+                warn!("without a lease: this node sends no SIP, audio goes on");
+            } else {
+                info!("lease regained");
+            }
+        }
+    }
+}
+
+fn wall_clock() -> TimeMs {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    TimeMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
