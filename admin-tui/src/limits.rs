@@ -21,6 +21,13 @@ pub const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Events that arrive closer together than this cause one request.
 pub const COALESCE_INTERVAL: Duration = Duration::from_millis(150);
 
+/// The console asks for a topic again no sooner than this many times its answer took.
+pub const REST_FACTOR: u32 = 3;
+
+/// It asks again after this time however long an answer took, so that one slow answer
+/// does not make the board look dead.
+pub const REST_MAX: Duration = Duration::from_secs(1);
+
 /// The console redraws and looks at its timers this often.
 pub const TICK_INTERVAL: Duration = Duration::from_millis(50);
 

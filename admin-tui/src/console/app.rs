@@ -60,13 +60,16 @@ impl View {
         Self::ALL[(place + step) % Self::ALL.len()]
     }
 
-    /// What the view and its details show, beside what every view shows.
-    fn topics(self) -> &'static [Topic] {
-        match self {
-            Self::Overview | Self::Queues => &[Topic::Queues, Topic::Agents, Topic::Calls],
-            Self::Agents | Self::Calls => &[Topic::Agents, Topic::Calls],
-            Self::Registrations => &[Topic::Registrations],
-            Self::Nodes => &[Topic::Nodes, Topic::Cluster],
+    /// What the list of the view is made of, first, and what else it or its details
+    /// show, beside what every view shows.
+    fn topics(self, details: bool) -> &'static [Topic] {
+        match (self, details) {
+            (Self::Overview | Self::Queues, true) => &[Topic::Queues, Topic::Agents, Topic::Calls],
+            (Self::Overview | Self::Queues, false) => &[Topic::Queues],
+            (Self::Agents, _) => &[Topic::Agents, Topic::Calls],
+            (Self::Calls, _) => &[Topic::Calls],
+            (Self::Registrations, _) => &[Topic::Registrations],
+            (Self::Nodes, _) => &[Topic::Nodes, Topic::Cluster],
         }
     }
 }
@@ -239,19 +242,21 @@ impl App {
 
     /// The topics on the screen poll fast; names of nodes for the status line slowly.
     fn needed(&self) -> Vec<(Topic, Duration)> {
+        let shown = self.view.topics(self.open.is_some());
         let mut needed = vec![(Topic::Overview, limits::POLL_INTERVAL)];
-        needed.extend(
-            self.view
-                .topics()
-                .iter()
-                .map(|topic| (*topic, limits::POLL_INTERVAL)),
-        );
+        needed.extend(shown.iter().map(|topic| (*topic, limits::POLL_INTERVAL)));
         for topic in [Topic::Nodes, Topic::Cluster] {
-            if !self.view.topics().contains(&topic) {
+            if !shown.contains(&topic) {
                 needed.push((topic, 4 * limits::POLL_INTERVAL));
             }
         }
         needed
+    }
+
+    /// True once the list of the present view was answered.
+    pub fn is_known(&self, now: Instant) -> bool {
+        let list = self.view.topics(false).first();
+        list.is_some_and(|topic| self.model.age(*topic, now).is_some())
     }
 
     /// The list of the present view.

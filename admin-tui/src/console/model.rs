@@ -84,6 +84,8 @@ impl Answer {
 struct Book {
     asked: Option<Instant>,
     answered: Option<Instant>,
+    /// How long the last answer took.
+    took: Duration,
     under_way: bool,
     changed: bool,
 }
@@ -117,6 +119,9 @@ impl Model {
         let book = self.books.entry(answer.topic()).or_default();
         book.under_way = false;
         book.answered = Some(now);
+        book.took = book
+            .asked
+            .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         match answer {
             Answer::Overview(overview) => {
                 self.clock = text::instant_ms(&overview.at).map(|at| (at, now));
@@ -153,10 +158,13 @@ impl Model {
         for (topic, age_max) in needed {
             let book = self.books.entry(*topic).or_default();
             let age = book.asked.map(|asked| now.saturating_duration_since(asked));
+            // Long lists are asked for less often, so that watching costs a node at most
+            // a part of its time.
+            let rest = (book.took * limits::REST_FACTOR).min(limits::REST_MAX);
             let ripe = match age {
                 None => true,
-                Some(age) if book.changed => age >= limits::COALESCE_INTERVAL,
-                Some(age) => age >= *age_max,
+                Some(age) if book.changed => age >= limits::COALESCE_INTERVAL.max(rest),
+                Some(age) => age >= rest.max(*age_max),
             };
             if ripe && !book.under_way {
                 *book = Book {
@@ -277,6 +285,23 @@ mod tests {
             model.due(&NEEDED, soon + limits::POLL_INTERVAL),
             [Topic::Agents]
         );
+    }
+
+    #[test]
+    fn answers_that_take_long_are_asked_for_less_often() {
+        let start = Instant::now();
+        let mut model = Model::default();
+        model.due(&NEEDED, start);
+        let took = Duration::from_millis(200);
+        model.fold(Answer::Agents(Vec::new()), start + took);
+        model.changed();
+        let rested = start + took * limits::REST_FACTOR;
+        assert!(
+            model
+                .due(&NEEDED, rested - Duration::from_millis(1))
+                .is_empty()
+        );
+        assert_eq!(model.due(&NEEDED, rested), [Topic::Agents]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use ratatui::layout::Rect;
 
 use super::{Theme, put, put_at};
 use crate::console::app::App;
-use crate::console::grid::Grid;
+use crate::console::grid::{Grid, Tone};
 use crate::console::keys::BINDINGS;
 use crate::console::views::{self, Line};
 use crate::render::Align;
@@ -22,7 +22,18 @@ const KEY_WIDTH: usize = 10;
 /// The list of the view.
 pub fn list(buf: &mut Buffer, area: Rect, app: &App, theme: Theme, now: Instant) {
     let grid = app.grid(now);
-    rows(buf, area, &grid, app.place(&grid), theme);
+    if app.is_known(now) {
+        rows(buf, area, &grid, app.place(&grid), theme);
+    } else {
+        put_at(
+            buf,
+            area,
+            1,
+            1,
+            "waiting for an answer",
+            theme.tone(Tone::Dim),
+        );
+    }
 }
 
 /// A grid with its heading; the selected row is kept in sight.
@@ -38,14 +49,7 @@ pub fn rows(buf: &mut Buffer, area: Rect, grid: &Grid, place: Option<usize>, the
         } else {
             "none"
         };
-        put_at(
-            buf,
-            area,
-            1,
-            1,
-            why,
-            theme.tone(crate::console::grid::Tone::Dim),
-        );
+        put_at(buf, area, 1, 1, why, theme.tone(Tone::Dim));
         return;
     }
     let height = usize::from(area.height.saturating_sub(1));
@@ -122,14 +126,7 @@ pub fn detail_line(buf: &mut Buffer, area: Rect, y: u16, line: &Line, theme: The
             put_at(buf, area, x, y, &cell.text, theme.tone(cell.tone));
         }
         Line::Text(text) => {
-            put_at(
-                buf,
-                area,
-                1,
-                y,
-                text,
-                theme.tone(crate::console::grid::Tone::Plain),
-            );
+            put_at(buf, area, 1, y, text, theme.tone(Tone::Plain));
         }
     }
 }
@@ -154,13 +151,6 @@ pub fn help(buf: &mut Buffer, area: Rect, theme: Theme) {
             &text::fit(binding.name, KEY_WIDTH),
             theme.key(),
         );
-        put_at(
-            buf,
-            column,
-            x,
-            y,
-            binding.help,
-            theme.tone(crate::console::grid::Tone::Plain),
-        );
+        put_at(buf, column, x, y, binding.help, theme.tone(Tone::Plain));
     }
 }
