@@ -14,8 +14,9 @@ pub const ENTRIES_IN_FLIGHT_MAX: usize = 4;
 /// Proposals waiting on one node. More are answered `NoQuorum` at once.
 pub const PROPOSALS_WAITING_MAX: usize = 16_384;
 
-/// Bytes of one command. Larger ones are answered `NoQuorum` at once.
-pub const COMMAND_BYTES_MAX: usize = 512 << 10;
+/// Bytes of one command: a site with the sealed secrets of tens of thousands of extensions.
+/// Larger ones are answered `NoQuorum` at once.
+pub const COMMAND_BYTES_MAX: usize = 8 << 20;
 
 /// Bytes of one request or response between nodes. Larger ones are refused.
 pub const RPC_BYTES_MAX: usize = 64 << 20;
