@@ -11,8 +11,10 @@
 //! | [`fault`] | codes, messages and exit codes |
 
 pub mod config;
+pub mod demo;
 pub mod document;
 pub mod fault;
 pub mod limits;
 pub mod secrets;
 pub mod site;
+pub mod telephony;
