@@ -13,10 +13,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use strowger_core::api::{ErrorBody, Problem};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector, TcpConnector};
 
 use crate::endpoint::{Access, Endpoint, Token};
 use crate::error::{Exit, Failure};
 use crate::limits;
+use crate::tls::TlsLayer;
 
 /// A client of the cluster; clones share connections and the attached node.
 #[derive(Clone, Debug)]
@@ -43,15 +46,15 @@ struct Missed {
 
 impl Client {
     /// A client that gives up on an answer after `timeout`.
-    pub fn new(access: Access, timeout: Duration) -> Self {
-        let roots: Vec<_> = access
-            .roots
-            .iter()
-            .map(|root| ureq::tls::Certificate::from_der(root).to_owned())
-            .collect();
-        let tls = ureq::tls::TlsConfig::builder()
-            .root_certs(ureq::tls::RootCerts::new_with_certs(&roots))
-            .build();
+    ///
+    /// # Errors
+    /// A CA certificate that is no certificate.
+    pub fn new(access: Access, timeout: Duration) -> Result<Self, Failure> {
+        let tls = if access.roots.is_empty() {
+            None
+        } else {
+            Some(access.tls()?)
+        };
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
@@ -59,14 +62,15 @@ impl Client {
             .timeout_connect(Some(limits::CONNECT_TIMEOUT))
             .timeout_global(Some(timeout))
             .user_agent(concat!("strowger/", env!("CARGO_PKG_VERSION")))
-            .tls_config(tls)
             .build();
+        let connector = TcpConnector::default().chain(TlsLayer(tls));
+        let agent = ureq::Agent::with_parts(config, connector, DefaultResolver::default());
         let attached = Arc::new(AtomicUsize::new(0));
-        Self {
+        Ok(Self {
             access: Arc::new(access),
-            agent: config.new_agent(),
+            agent,
             attached,
-        }
+        })
     }
 
     /// How to reach the nodes.

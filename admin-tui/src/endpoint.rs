@@ -183,23 +183,10 @@ impl Access {
     /// # Errors
     /// A CA certificate that is no certificate.
     pub fn tls(&self) -> Result<Arc<rustls::ClientConfig>, Failure> {
-        let wrong = |why: String| Failure::Secret {
+        crate::tls::config(&self.roots).map_err(|error| Failure::Secret {
             path: PathBuf::from("the CA file"),
-            why,
-        };
-        let mut store = rustls::RootCertStore::empty();
-        for root in &self.roots {
-            store
-                .add(root.clone())
-                .map_err(|error| wrong(error.to_string()))?;
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| wrong(error.to_string()))?
-            .with_root_certificates(store)
-            .with_no_client_auth();
-        Ok(Arc::new(config))
+            why: error.to_string(),
+        })
     }
 }
 

@@ -13,6 +13,7 @@ mod limits;
 mod render;
 mod stream;
 mod text;
+mod tls;
 
 use std::process::ExitCode;
 

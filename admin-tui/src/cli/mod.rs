@@ -63,7 +63,7 @@ fn run(args: Args) -> Result<Exit, Failure> {
         _ => limits::ANSWER_TIMEOUT,
     };
     let session = Session {
-        client: Client::new(access, timeout),
+        client: Client::new(access, timeout)?,
         output: args.output,
     };
     match args.verb {

@@ -132,7 +132,7 @@ struct Board {
 impl Board {
     fn open(urls: &[String]) -> Self {
         let access = Access::read(urls, None, None).expect("fine URLs");
-        let client = Client::new(access, limits::CONSOLE_TIMEOUT);
+        let client = Client::new(access, limits::CONSOLE_TIMEOUT).expect("a client");
         let (to, messages) = mpsc::channel(limits::MESSAGES_MAX);
         tokio::spawn(feed::stream(client.clone(), to.clone()));
         Self {
