@@ -537,3 +537,24 @@ fn long_lists_scroll_with_the_selection() {
     desk.keys("g");
     assert!(desk.screen(80, 24).contains("s000"));
 }
+
+#[test]
+fn without_colours_nothing_is_coloured_and_the_selection_still_shows() {
+    use ratatui::style::{Color, Modifier};
+    let mut desk = Desk::new();
+    desk.keys("3");
+    desk.app.page = draw::page(24);
+    let mut terminal = Terminal::new(TestBackend::new(80, 24)).expect("a test screen");
+    let (app, now) = (&desk.app, desk.now);
+    terminal
+        .draw(|frame| draw::draw(frame, app, Theme::new(false), now))
+        .expect("drawing into memory");
+    let cells = &terminal.backend().buffer().content;
+    assert!(
+        cells
+            .iter()
+            .all(|cell| (cell.fg, cell.bg) == (Color::Reset, Color::Reset))
+    );
+    let selected = &terminal.backend().buffer()[(1, 4)];
+    assert!(selected.modifier.contains(Modifier::REVERSED));
+}
