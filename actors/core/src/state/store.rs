@@ -313,10 +313,20 @@ fn timer_of(key: &[u8]) -> Option<(TimeMs, Deadline)> {
 /// Keys of the events that may go now, oldest first.
 fn old_events(rows: &dyn Rows, now: TimeMs) -> Vec<Vec<u8>> {
     let keep_from = TimeMs(now.0.saturating_sub(limits::EVENTS_KEPT_MS));
-    let oldest = rows.scan(Table::Event, &[], None, limits::EVENTS_PRUNED_PER_TICK);
-    let old = oldest.into_iter().take_while(|(key, value)| {
-        let stale = decode_row::<EventRow>(value).is_none_or(|event| event.at < keep_from);
-        stale && event_position(key).is_some()
-    });
-    old.map(|(key, _)| key).collect()
+    let mut old: Vec<Vec<u8>> = Vec::new();
+    while old.len() < limits::EVENTS_PRUNED_PER_TICK {
+        let wanted = PAGE.min(limits::EVENTS_PRUNED_PER_TICK - old.len());
+        let page = rows.scan(Table::Event, &[], old.last().map(Vec::as_slice), wanted);
+        let read = page.len();
+        let stale = page.into_iter().take_while(|(key, value)| {
+            let past = decode_row::<EventRow>(value).is_none_or(|event| event.at < keep_from);
+            past && event_position(key).is_some()
+        });
+        let before = old.len();
+        old.extend(stale.map(|(key, _)| key));
+        if read < wanted || old.len() < before + read {
+            break;
+        }
+    }
+    old
 }

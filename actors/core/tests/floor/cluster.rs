@@ -1,0 +1,307 @@
+//! Nodes, service addresses and sites.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use strowger_core::call::Disposition;
+use strowger_core::floor::agent::AgentState;
+use strowger_core::ids::{AgentId, Extension, NodeId};
+use strowger_core::ports::{RowsRead, Table};
+use strowger_core::state::Wake;
+use strowger_core::state::command::{Action, Refusal, Reply};
+use strowger_core::state::store::secret_key;
+
+use crate::harness::{World, address, agent_key, agent_spec, refusal, site, tenant};
+
+fn held(world: &World) -> BTreeMap<u64, usize> {
+    let mut held = BTreeMap::new();
+    world.state(|state| {
+        for row in state.addresses.values() {
+            *held.entry(row.holder.unwrap_or_default().0).or_default() += 1;
+        }
+    });
+    held
+}
+
+fn epochs(world: &World) -> BTreeMap<IpAddr, (Option<NodeId>, u32)> {
+    world.state(|state| {
+        let rows = state.addresses.values();
+        rows.map(|row| (row.address, (row.holder, row.epoch)))
+            .collect()
+    })
+}
+
+/// An address of each node.
+fn address_of(world: &World, node: u64) -> u8 {
+    let found =
+        (1..=6).find(|n| world.state(|state| state.holder(address(*n))) == Some(NodeId(node)));
+    found.expect("each node holds addresses")
+}
+
+#[test]
+fn addresses_are_spread_and_survivors_take_those_of_a_dead_node() {
+    let mut world = World::new();
+    assert_eq!(held(&world), BTreeMap::from([(1, 2), (2, 2), (3, 2)]));
+    let before = epochs(&world);
+    assert_eq!(world.node_down(2, 1), Reply::Done);
+    assert_eq!(held(&world), BTreeMap::from([(1, 3), (3, 3)]));
+    for (address, (holder, epoch)) in epochs(&world) {
+        let (held_by, at) = before[&address];
+        let moved = held_by != holder;
+        assert_eq!(
+            epoch,
+            at + u32::from(moved),
+            "the epoch rises with the holder"
+        );
+    }
+    assert!(world.copy.wakes.take().contains(&Wake::Cluster));
+    assert_eq!(world.node_down(2, 1), Reply::Done, "told twice");
+}
+
+#[test]
+fn a_node_that_comes_back_carries_its_share_again() {
+    let mut world = World::new();
+    world.node_down(2, 1);
+    world.node_up(2, 2);
+    assert_eq!(held(&world), BTreeMap::from([(1, 2), (2, 2), (3, 2)]));
+}
+
+#[test]
+fn addresses_with_calls_stay_until_these_have_ended() {
+    let mut world = World::new();
+    world.register("1001", "desk", 3_600);
+    world.register("1002", "desk", 3_600);
+    world.node_down(2, 1);
+    for at in 1..=6 {
+        world.invite_at(at, "1001", "1002");
+    }
+    world.run();
+    world.node_up(2, 2);
+    assert_eq!(held(&world), BTreeMap::from([(1, 3), (3, 3)]));
+    for call in world.arrived.clone() {
+        world.leaves(call);
+    }
+    assert_eq!(held(&world), BTreeMap::from([(1, 2), (2, 2), (3, 2)]));
+}
+
+#[test]
+fn the_end_of_a_node_ends_its_calls_with_one_record_each() {
+    let mut world = World::at_work(&["amy", "bob", "cat"]);
+    let dying = address_of(&world, 2);
+    let living = address_of(&world, 3);
+    let mut lost = Vec::new();
+    for _ in 0..3 {
+        let Reply::Call { call, .. } = world.invite_at(dying, "anonymous", "4008") else {
+            panic!("not admitted");
+        };
+        lost.push(call);
+    }
+    let Reply::Call { call: kept, .. } = world.invite_at(living, "anonymous", "4008") else {
+        panic!("not admitted");
+    };
+    world.run();
+    world.agent_answers(lost[0]);
+    assert_eq!(world.agent("amy"), AgentState::Talking);
+    world.advance(2_000);
+    world.node_down(2, 1);
+    for call in &lost {
+        assert_eq!(world.cdr(*call).disposition, Disposition::NodeLost);
+        assert_eq!(world.cdr(*call).node, NodeId(2));
+    }
+    assert_eq!(world.cdr(lost[0]).talk_ms, 2_000);
+    assert_eq!(world.agent("amy"), AgentState::WrapUp);
+    let figure = world.figure("support");
+    assert_eq!((figure.answered, figure.node_lost), (1, 2));
+    assert_eq!(figure.entered, 4);
+    assert!(world.is_live(kept), "what is anchored elsewhere goes on");
+    assert!(
+        world.offered_to(kept).is_some(),
+        "and is served by the agents set free"
+    );
+    world.run();
+    assert_eq!(world.seen.keys().copied().collect::<Vec<_>>(), [kept]);
+    let reply = world.observe(lost[1], Vec::new());
+    assert!(matches!(refusal(&reply), Refusal::NotFound(_)));
+}
+
+#[test]
+fn many_calls_lost_at_once_leave_a_record_each() {
+    let mut world = World::new();
+    let at = address_of(&world, 2);
+    for _ in 0..500 {
+        world.invite_at(at, "anonymous", "4008");
+    }
+    world.node_down(2, 1);
+    let cdrs = world.cdrs();
+    let calls: BTreeSet<_> = cdrs.iter().map(|cdr| cdr.call).collect();
+    assert_eq!((cdrs.len(), calls.len()), (500, 500));
+    assert_eq!(world.figure("support").node_lost, 500);
+}
+
+#[test]
+fn a_new_life_of_a_node_ends_the_older_one() {
+    let mut world = World::new();
+    let at = address_of(&world, 2);
+    let Reply::Call { call, .. } = world.invite_at(at, "anonymous", "4008") else {
+        panic!("not admitted");
+    };
+    assert_eq!(world.node_up(2, 2), Reply::Done);
+    assert_eq!(world.cdr(call).disposition, Disposition::NodeLost);
+    let stale = Reply::Refused(Refusal::Stale);
+    assert_eq!(world.node_down(2, 1), stale, "the older life ended before");
+    assert_eq!(world.node_up(2, 1), stale);
+    assert_eq!(held(&world)[&2], 2);
+}
+
+#[test]
+fn a_life_declared_over_in_error_goes_on() {
+    let mut world = World::new();
+    world.node_down(2, 1);
+    assert_eq!(world.node_up(2, 1), Reply::Done);
+    assert_eq!(held(&world)[&2], 2);
+}
+
+#[test]
+fn without_any_node_addresses_wait_for_the_first() {
+    let mut world = World::new();
+    for node in 1..=3 {
+        world.node_down(node, 1);
+    }
+    assert_eq!(held(&world), BTreeMap::from([(0, 6)]));
+    world.node_up(3, 2);
+    assert_eq!(held(&world), BTreeMap::from([(3, 6)]));
+}
+
+#[test]
+fn a_draining_node_gives_away_what_it_holds_and_gets_nothing() {
+    let mut world = World::new();
+    let node = NodeId(3);
+    assert_eq!(world.act(Action::Drain { node, on: true }), Reply::Done);
+    assert_eq!(held(&world), BTreeMap::from([(1, 3), (2, 3)]));
+    world.node_down(1, 1);
+    assert_eq!(held(&world), BTreeMap::from([(2, 6)]));
+    world.act(Action::Drain { node, on: false });
+    assert_eq!(held(&world), BTreeMap::from([(2, 3), (3, 3)]));
+}
+
+#[test]
+fn only_a_node_that_is_down_is_forgotten() {
+    let mut world = World::new();
+    let forget = |node: u64| Action::Forget { node: NodeId(node) };
+    let up = world.act(forget(2));
+    assert!(matches!(refusal(&up), Refusal::Conflict(_)));
+    world.node_down(2, 1);
+    assert_eq!(world.act(forget(2)), Reply::Done);
+    let again = world.act(forget(2));
+    assert!(matches!(refusal(&again), Refusal::NotFound(_)));
+    assert!(world.state(|state| !state.nodes.contains_key(&NodeId(2))));
+}
+
+#[test]
+fn a_site_applied_again_keeps_counters_calls_and_seats() {
+    let mut world = World::at_work(&["bob"]);
+    let call = world.call("anonymous", "4008");
+    world.agent_answers(call);
+    let waiting = world.call("anonymous", "4008");
+    let mut changed = site();
+    changed.agents.remove(&AgentId::from("bob"));
+    changed
+        .queues
+        .values_mut()
+        .for_each(|queue| queue.wrap_ms = 0);
+    let spec = agent_spec(Some("1005"), &["support"], true);
+    changed.agents.insert(AgentId::from("fay"), spec);
+    assert_eq!(world.apply_site(changed, 1), Reply::Site { version: 2 });
+    assert_eq!(world.word(call), "bridged");
+    assert_eq!(world.word(waiting), "queued");
+    assert_eq!(world.figure("support").answered, 1);
+    assert_eq!(
+        world.agent("bob"),
+        AgentState::Talking,
+        "he stays until his call ends"
+    );
+    assert_eq!(
+        world.agent("fay"),
+        AgentState::NoPhone,
+        "signed in by the site"
+    );
+    world.leaves(call);
+    assert_eq!(world.agent("bob"), AgentState::Ready);
+    assert_eq!(
+        world.offered_to(waiting),
+        None,
+        "who has left the site is asked nothing"
+    );
+    assert_eq!(
+        world.apply_site(site_without_bob(), 2),
+        Reply::Site { version: 3 }
+    );
+    assert!(world.state(|state| !state.agents.contains_key(&agent_key("bob"))));
+}
+
+fn site_without_bob() -> strowger_core::site::Site {
+    let mut changed = site();
+    changed.agents.remove(&AgentId::from("bob"));
+    changed
+}
+
+#[test]
+fn a_site_based_on_an_older_version_is_refused() {
+    let mut world = World::new();
+    let stale = Reply::Refused(Refusal::Stale);
+    assert_eq!(world.apply_site(site(), 0), stale);
+    assert_eq!(world.apply_site(site(), 2), stale);
+    assert_eq!(world.apply_site(site(), 1), Reply::Site { version: 2 });
+}
+
+#[test]
+fn extensions_that_leave_the_site_take_their_phones_along() {
+    let mut world = World::at_work(&["bob"]);
+    let mut changed = site();
+    changed.extensions.remove(&Extension::from("1002"));
+    world.apply_site(changed, 1);
+    assert_eq!(world.agent("bob"), AgentState::NoPhone);
+    let shown = world.state(|state| state.agents[&agent_key("bob")].shown);
+    assert_eq!(shown, AgentState::NoPhone, "and whoever watches is told");
+    let reply = world.register("1002", "desk", 60);
+    assert!(matches!(refusal(&reply), Refusal::NotFound(_)));
+}
+
+#[test]
+fn addresses_come_and_go_with_the_sites_that_name_them() {
+    let mut world = World::new();
+    let mut other = site();
+    other.tenant = "beta".into();
+    other.domain = "beta.example".to_string();
+    other.service_addresses = vec![address(6), address(7)];
+    world.apply_site(other, 0);
+    assert_eq!(world.state(|state| state.addresses.len()), 7);
+    let mut fewer = site();
+    fewer.service_addresses.truncate(2);
+    world.apply_site(fewer, 1);
+    let left: Vec<_> = world.state(|state| state.addresses.keys().copied().collect());
+    assert_eq!(left, [address(1), address(2), address(6), address(7)]);
+    let tenants = world.state(|state| {
+        let of = |domain: &str| {
+            state
+                .tenant_of(domain)
+                .map(|row| row.site.tenant.to_string())
+        };
+        [
+            of("BETA.example"),
+            of("acme.example"),
+            of("127.0.1.1"),
+            of("nobody.example"),
+        ]
+    });
+    let names: Vec<Option<&str>> = tenants.iter().map(Option::as_deref).collect();
+    assert_eq!(names, [Some("beta"), Some("acme"), Some("acme"), None]);
+}
+
+#[test]
+fn secrets_are_rows_and_never_events() {
+    let world = World::new();
+    let key = secret_key(&tenant(), &Extension::from("1001"));
+    assert_eq!(world.copy.rows.get(Table::Secret, &key), Some(vec![7]));
+    assert!(!format!("{:?}", world.events()).contains("secret"));
+}

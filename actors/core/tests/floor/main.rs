@@ -1,0 +1,12 @@
+//! The floor, proved: every path of calls, queues, agents, registrations and nodes
+//! through the encoded form of commands, with the invariants checked after each entry.
+
+mod calls;
+mod cluster;
+mod harness;
+mod log;
+mod queue;
+mod random;
+mod registration;
+mod rows;
+mod site;

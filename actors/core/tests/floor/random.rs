@@ -1,0 +1,530 @@
+//! Random days on the floor. After every entry the state's own invariants hold (the
+//! harness checks them), and those below; a restart anywhere gives an equal state;
+//! lost and repeated wake-ups leave no trace once the owners have looked again.
+//!
+//! A failing day is printed step by step and kept by proptest for the next run;
+//! `PROPTEST_CASES` makes the run longer.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+use strowger_core::call::{Cause, Stage};
+use strowger_core::floor::agent::{Activity, AgentState};
+use strowger_core::ids::{AgentId, CallId, NodeId};
+use strowger_core::outstanding::Phase;
+use strowger_core::ports::Machine;
+use strowger_core::state::State;
+use strowger_core::state::command::{Action, Command};
+
+use crate::harness::{Phone, World, answered, ended, held, site};
+use crate::rows::Copy;
+
+/// Something that happens on the floor. Numbers pick among what there is.
+#[derive(Clone, Debug)]
+enum Step {
+    Call {
+        at: u8,
+        from: u8,
+        to: u8,
+    },
+    /// A leg answers, whatever is thought of it.
+    Answer {
+        call: u8,
+        leg: u8,
+    },
+    /// A leg ends with this status.
+    End {
+        call: u8,
+        leg: u8,
+        status: u16,
+    },
+    Hold {
+        call: u8,
+        leg: u8,
+        held: bool,
+    },
+    Confirm {
+        call: u8,
+    },
+    Hangup {
+        call: u8,
+    },
+    Agent {
+        agent: u8,
+        what: u8,
+    },
+    Register {
+        extension: u8,
+        name: u8,
+        expires_s: u32,
+    },
+    Phone {
+        extension: u8,
+        name: u8,
+        does: Phone,
+    },
+    Node {
+        node: u8,
+        up: bool,
+    },
+    Drain {
+        node: u8,
+        on: bool,
+    },
+    Site {
+        wrap_ms: u64,
+        without: u8,
+    },
+    Pass {
+        ms: u64,
+    },
+    /// Time passes, but only one tick is proposed, late.
+    LateTick {
+        ms: u64,
+    },
+    /// The owners look at what was woken.
+    Owners,
+}
+
+const CALLERS: [&str; 6] = ["anonymous", "1001", "1002", "1005", "1006", "1007"];
+const DIALLED: [&str; 12] = [
+    "4008", "4008", "4008", "4009", "4009", "1001", "1003", "1005", "1006", "*11", "*12", "9",
+];
+const AGENTS: [&str; 5] = ["amy", "bob", "cat", "dan", "eve"];
+const NAMES: [&str; 2] = ["desk", "mobile"];
+
+fn step() -> impl Strategy<Value = Step> {
+    let phone = prop_oneof![
+        3 => Just(Phone::Rings),
+        3 => Just(Phone::Answers),
+        1 => Just(Phone::Silent),
+        1 => prop_oneof![Just(486), Just(503), Just(603)].prop_map(Phone::Refuses),
+    ];
+    let status = prop_oneof![
+        Just(200u16),
+        Just(486),
+        Just(487),
+        Just(503),
+        Just(404),
+        Just(603)
+    ];
+    prop_oneof![
+        8 => (1..=6u8, 0..6u8, 0..12u8).prop_map(|(at, from, to)| Step::Call { at, from, to }),
+        5 => (any::<u8>(), any::<u8>()).prop_map(|(call, leg)| Step::Answer { call, leg }),
+        5 => (any::<u8>(), any::<u8>(), status)
+            .prop_map(|(call, leg, status)| Step::End { call, leg, status }),
+        1 => (any::<u8>(), any::<u8>(), any::<bool>())
+            .prop_map(|(call, leg, held)| Step::Hold { call, leg, held }),
+        1 => any::<u8>().prop_map(|call| Step::Confirm { call }),
+        1 => any::<u8>().prop_map(|call| Step::Hangup { call }),
+        5 => (0..5u8, 0..6u8).prop_map(|(agent, what)| Step::Agent { agent, what }),
+        3 => (1..=8u8, 0..2u8, prop_oneof![Just(0u32), Just(60), Just(600)])
+            .prop_map(|(extension, name, expires_s)| Step::Register { extension, name, expires_s }),
+        2 => (1..=8u8, 0..2u8, phone)
+            .prop_map(|(extension, name, does)| Step::Phone { extension, name, does }),
+        1 => (1..=3u8, any::<bool>()).prop_map(|(node, up)| Step::Node { node, up }),
+        1 => (1..=3u8, any::<bool>()).prop_map(|(node, on)| Step::Drain { node, on }),
+        1 => (prop_oneof![Just(0u64), Just(5_000)], 0..6u8)
+            .prop_map(|(wrap_ms, without)| Step::Site { wrap_ms, without }),
+        4 => (0..20_000u64).prop_map(|ms| Step::Pass { ms }),
+        1 => (0..90_000u64).prop_map(|ms| Step::LateTick { ms }),
+        6 => Just(Step::Owners),
+    ]
+}
+
+/// A floor at work: phones registered, two agents signed in.
+fn floor() -> World {
+    World::at_work(&["amy", "bob"])
+}
+
+fn pick<T: Clone>(all: &[T], n: u8) -> Option<T> {
+    all.get(usize::from(n) % all.len().max(1)).cloned()
+}
+
+fn live_call(world: &World, n: u8) -> Option<CallId> {
+    let all: Vec<CallId> = world.state(|state| state.calls.keys().copied().collect());
+    pick(&all, n)
+}
+
+fn incarnation(world: &World, node: u8) -> Option<(u64, bool)> {
+    let node = NodeId(u64::from(node));
+    world.state(|state| state.nodes.get(&node).map(|row| (row.incarnation, row.up)))
+}
+
+/// Carries out one step. What makes no sense now is left out.
+fn play(world: &mut World, step: &Step) {
+    match *step {
+        Step::Call { at, from, to } => {
+            let from = CALLERS[usize::from(from)];
+            world.invite_at(at, from, DIALLED[usize::from(to)]);
+        }
+        Step::Answer { call, leg } => report(world, call, leg, Phase::Proposed, answered),
+        Step::End { call, leg, status } => {
+            let cause = Cause::from_status(status);
+            report(world, call, leg, Phase::Gone, |leg| ended(leg, cause));
+        }
+        Step::Hold {
+            call,
+            leg,
+            held: on,
+        } => {
+            report(world, call, leg, Phase::Up, |leg| held(leg, on));
+        }
+        Step::Confirm { call } => {
+            if let Some(call) = live_call(world, call) {
+                let leg = world.caller_leg(call);
+                let told = strowger_core::state::command::Observation::Confirmed { leg };
+                world.observe(call, vec![told]);
+            }
+        }
+        Step::Hangup { call } => {
+            if let Some(call) = live_call(world, call) {
+                world.act(Action::Hangup { call });
+            }
+        }
+        Step::Agent { agent, what } => {
+            world.act(agent_action(AGENTS[usize::from(agent)], what));
+        }
+        Step::Register {
+            extension,
+            name,
+            expires_s,
+        } => {
+            let extension = (1_000 + u32::from(extension)).to_string();
+            world.register(&extension, NAMES[usize::from(name)], expires_s);
+        }
+        Step::Phone {
+            extension,
+            name,
+            does,
+        } => {
+            let uri = format!(
+                "sip:{}@{}",
+                1_000 + u32::from(extension),
+                NAMES[usize::from(name)]
+            );
+            world.phones.insert(uri, does);
+        }
+        Step::Node { node, up } => node_turns(world, node, up),
+        Step::Drain { node, on } => {
+            let node = NodeId(u64::from(node));
+            world.act(Action::Drain { node, on });
+        }
+        Step::Site { wrap_ms, without } => {
+            let mut next = site();
+            next.queues
+                .values_mut()
+                .for_each(|queue| queue.wrap_ms = wrap_ms);
+            if let Some(name) = AGENTS.get(usize::from(without)) {
+                next.agents.remove(&AgentId::from(*name));
+            }
+            let base = world.state(|state| state.sites[&crate::harness::tenant()].version);
+            world.apply_site(next, base);
+        }
+        Step::Pass { ms } => world.advance(ms),
+        Step::LateTick { ms } => {
+            world.now += ms;
+            world.propose(Command::Tick);
+        }
+        Step::Owners => world.run(),
+    }
+}
+
+fn report(
+    world: &mut World,
+    call: u8,
+    leg: u8,
+    phase: Phase,
+    told: impl Fn(strowger_core::ids::LegId) -> strowger_core::state::command::Observation,
+) {
+    let Some(call) = live_call(world, call) else {
+        return;
+    };
+    let legs: Vec<_> = world.row(call).legs.iter().map(|leg| leg.id).collect();
+    if let Some(leg) = pick(&legs, leg) {
+        world.set_phase(call, leg, phase);
+        world.observe(call, vec![told(leg)]);
+    }
+}
+
+fn agent_action(name: &str, what: u8) -> Action {
+    let agent = AgentId::from(name);
+    let elsewhere = |extension: &str| Action::SignIn {
+        agent: agent.clone(),
+        extension: Some(extension.into()),
+    };
+    match what {
+        0 | 1 => Action::SignIn {
+            agent,
+            extension: None,
+        },
+        2 => Action::SignOut { agent },
+        3 => Action::Pause {
+            agent,
+            reason: "lunch".to_string(),
+        },
+        4 => Action::Ready { agent },
+        _ => elsewhere("1005"),
+    }
+}
+
+/// A node comes or goes; the last one stays, since nobody would be left to say so.
+fn node_turns(world: &mut World, node: u8, up: bool) {
+    let others = (1..=3).filter(|other| *other != node);
+    let others_up = others
+        .filter_map(|other| incarnation(world, other))
+        .any(|(_, up)| up);
+    let Some((life, is_up)) = incarnation(world, node) else {
+        return;
+    };
+    if up {
+        world.node_up(u64::from(node), if is_up { life } else { life + 1 });
+    } else if others_up {
+        world.node_down(u64::from(node), life);
+    }
+}
+
+/// What must hold after every entry beside the state's own invariants.
+fn check(world: &World) {
+    let cdrs = world.cdrs();
+    let recorded: BTreeSet<CallId> = cdrs.iter().map(|cdr| cdr.call).collect();
+    assert_eq!(cdrs.len(), recorded.len(), "a call left two records");
+    world.state(|state| {
+        let live = state.calls.len();
+        let all = world.arrived.len() + world.refused;
+        assert_eq!(recorded.len() + live, all, "a call left no record");
+        assert!(state.calls.keys().all(|call| !recorded.contains(call)));
+        offers_are_paired(state);
+        nobody_waits_in_vain(state);
+        figures_match_records(state, &cdrs);
+        for row in state.addresses.values() {
+            let up = |node: NodeId| state.nodes.get(&node).is_some_and(|node| node.up);
+            assert!(
+                row.holder.is_some_and(up),
+                "{} has no living holder",
+                row.address
+            );
+        }
+    });
+}
+
+/// An offer and the agent who is offered it name each other, and nobody else does.
+fn offers_are_paired(state: &State) {
+    let mut offered: BTreeMap<AgentId, CallId> = BTreeMap::new();
+    for call in state.calls.values() {
+        let Some(offer) = call.visit.as_ref().and_then(|visit| visit.offer.as_ref()) else {
+            continue;
+        };
+        assert_eq!(
+            call.stage,
+            Stage::Waiting,
+            "{} is offered and waits not",
+            call.id
+        );
+        let twice = offered.insert(offer.agent.clone(), call.id);
+        assert_eq!(twice, None, "{} has two offers", offer.agent);
+        let agent = &state.agents[&(call.tenant.clone(), offer.agent.clone())];
+        assert_eq!(agent.activity, Activity::Offered(call.id));
+    }
+}
+
+/// No caller waits while somebody who serves the queue and has not just missed him is
+/// ready.
+fn nobody_waits_in_vain(state: &State) {
+    let now = state.meta.now;
+    for agent in state.agents.values() {
+        if state.agent_state(agent) != AgentState::Ready {
+            continue;
+        }
+        let site = state.site(&agent.tenant).expect("the site is in force");
+        let Some(spec) = site.agents.get(&agent.id) else {
+            continue;
+        };
+        for call in state.calls.values().filter(|call| call.is_waiting()) {
+            let visit = call.visit.as_ref().expect("a waiting call is in a queue");
+            let passed = |(who, until): &(AgentId, _)| *who == agent.id && *until > now;
+            let wanted = visit.offer.is_none()
+                && spec.queues.contains(&visit.queue)
+                && !visit.passed_over.iter().any(passed);
+            assert!(!wanted, "{} waits while {} is ready", call.id, agent.id);
+        }
+    }
+}
+
+/// Figures are the sums of the records and of the live calls, to the digit.
+fn figures_match_records(state: &State, cdrs: &[strowger_core::cdr::CdrRow]) {
+    for ((_, queue), figure) in &state.figures {
+        let of_queue = cdrs.iter().filter(|cdr| cdr.queue.as_ref() == Some(queue));
+        let (mut answered, mut entered, mut talk_ms, mut wait_ms) = (0, 0, 0, 0);
+        for cdr in of_queue {
+            entered += 1;
+            talk_ms += cdr.talk_ms;
+            if cdr.answered_at.is_some() {
+                answered += 1;
+                wait_ms += cdr.wait_ms().unwrap_or(0);
+            }
+        }
+        for call in state.calls.values() {
+            let Some(visit) = call.visit.as_ref().filter(|visit| visit.queue == *queue) else {
+                continue;
+            };
+            entered += 1;
+            if let Some(at) = call.answered_at {
+                answered += 1;
+                wait_ms += at.since(visit.entered_at);
+            }
+        }
+        let counted = (
+            figure.entered,
+            figure.answered,
+            figure.talk_ms,
+            figure.answered_wait_ms,
+        );
+        assert_eq!(
+            counted,
+            (entered, answered, talk_ms, wait_ms),
+            "queue {queue}"
+        );
+    }
+}
+
+/// Among callers of one queue whom nobody has missed, an earlier one is offered first.
+fn order_is_kept(state: &State) {
+    for queue in state.figures.keys() {
+        let mut passed_by = None;
+        for call in state.waiting(queue) {
+            let visit = call.visit.as_ref().expect("a waiting call is in a queue");
+            match &visit.offer {
+                None if visit.passed_over.is_empty() => passed_by = Some(call.id),
+                Some(_) if visit.passed_over.is_empty() => {
+                    assert_eq!(passed_by, None, "{} was served before it", call.id);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Ends whatever is left and gives the owners time.
+fn close_down(world: &mut World) {
+    world.reconcile();
+    let left: Vec<CallId> = world.state(|state| state.calls.keys().copied().collect());
+    for call in left {
+        world.act(Action::Hangup { call });
+    }
+    world.reconcile();
+    world.advance(60_000);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_day_keeps_the_invariants(steps in prop::collection::vec(step(), 1..80)) {
+        let mut world = floor();
+        for one in &steps {
+            play(&mut world, one);
+            check(&world);
+        }
+        close_down(&mut world);
+        check(&world);
+        prop_assert!(world.state(|state| state.calls.is_empty()));
+        let busy = world.state(|state| {
+            let agents = state.agents.values();
+            agents.filter(|agent| !matches!(agent.activity, Activity::Idle)).count()
+        });
+        prop_assert_eq!(busy, 0, "agents are free when all calls are over");
+    }
+
+    #[test]
+    fn a_restart_at_any_time_gives_an_equal_state(
+        steps in prop::collection::vec(step(), 1..60),
+    ) {
+        let mut world = floor();
+        for one in &steps {
+            play(&mut world, one);
+            let restarted = Copy::restored(&world.copy.rows);
+            prop_assert_eq!(restarted.words(), world.copy.words());
+        }
+        let mut other = Copy::new();
+        for (meta, batch) in &world.log {
+            other.apply(*meta, batch);
+        }
+        prop_assert_eq!(other.machine.state_hash(), world.copy.machine.state_hash());
+        prop_assert!(other.rows == world.copy.rows);
+    }
+
+    #[test]
+    fn callers_of_a_queue_are_served_in_order(
+        steps in prop::collection::vec(step(), 1..80),
+    ) {
+        let mut world = floor();
+        for one in &steps {
+            // Agents who come and go by queue change who may be asked, not the order.
+            if matches!(one, Step::Site { .. }) {
+                continue;
+            }
+            play(&mut world, one);
+            world.state(order_is_kept);
+        }
+    }
+
+    #[test]
+    fn wake_ups_lost_or_repeated_leave_no_trace(
+        steps in prop::collection::vec(step(), 1..60),
+        faults in prop::collection::vec(0..3u8, 60),
+    ) {
+        let plain = day(&steps, &[]);
+        let faulty = day(&steps, &faults);
+        prop_assert_eq!(plain, faulty);
+    }
+}
+
+/// Plays a day in which the owners come to rest after each step, wake-ups being kept
+/// (0), lost (1) or repeated (2), and says how it ended.
+fn day(steps: &[Step], faults: &[u8]) -> String {
+    let mut world = floor();
+    for (n, one) in steps.iter().enumerate() {
+        play(&mut world, one);
+        match faults.get(n) {
+            Some(1) => drop(world.copy.wakes.take()),
+            Some(2) => {
+                let all: Vec<CallId> = world.state(|state| state.calls.keys().copied().collect());
+                for call in all {
+                    world.step(call);
+                    world.step(call);
+                }
+            }
+            _ => world.run(),
+        }
+        world.reconcile();
+    }
+    let cdrs = world.cdrs().into_iter();
+    let records: Vec<_> = cdrs
+        .map(|cdr| {
+            (
+                cdr.from,
+                cdr.to,
+                cdr.disposition,
+                cdr.cause,
+                cdr.agent,
+                cdr.legs.len(),
+            )
+        })
+        .collect();
+    world.state(|state| {
+        let figures: Vec<_> = state.figures.values().collect();
+        let calls: Vec<_> = state
+            .calls
+            .values()
+            .map(|call| {
+                (
+                    call.state_word(),
+                    call.visit.as_ref().map(|v| v.offer.clone()),
+                )
+            })
+            .collect();
+        let agents: Vec<_> = state.agents.values().map(|agent| agent.shown).collect();
+        format!("{records:#?} {figures:#?} {calls:#?} {agents:#?}")
+    })
+}
