@@ -15,6 +15,8 @@ use crate::client::Client;
 use crate::endpoint::Access;
 use crate::limits;
 
+const AT: &str = "2026-11-22T01:00:00.000Z";
+
 /// A node of its own runtime; dropping it closes all its sockets, as a kill does.
 struct TinyNode {
     runtime: Option<Runtime>,
@@ -77,10 +79,10 @@ async fn serve(
             return;
         };
         while events.changed().await.is_ok() {
-            let event = format!(
-                r#"{{"cursor":"{}.0","at":"2026-11-22T01:00:00.000Z","type":"call.arrived","entity":"call_1"}}"#,
-                *events.borrow()
-            );
+            let cursor = format!("{}.0", *events.borrow());
+            let event = serde_json::json!({ "cursor": cursor, "at": AT,
+                "type": "call.arrived", "entity": "call_1" })
+            .to_string();
             if stream.send(Message::text(event)).await.is_err() {
                 return;
             }
@@ -102,14 +104,16 @@ async fn serve(
             return;
         }
         let body = if request.starts_with(b"GET /v1/overview") {
-            format!(
-                r#"{{"at":"2026-11-22T01:00:00.000Z","calls":{calls},"registrations":0,"waiting":0,"longest_wait_ms":0,"agents":{{}},"figures":[],"alarms":[]}}"#
-            )
+            serde_json::json!({ "at": AT, "calls": calls, "registrations": 0, "waiting": 0,
+                "longest_wait_ms": 0, "agents": {}, "figures": [], "alarms": [] })
         } else if request.starts_with(b"GET /v1/cluster") {
-            r#"{"name":"t","id":"1","leader":null,"term":1,"applied":1,"nodes":2,"nodes_up":2,"feature_level":1,"service_addresses":[]}"#.to_owned()
+            serde_json::json!({ "name": "t", "id": "1", "leader": null, "term": 1,
+                "applied": 1, "nodes": 2, "nodes_up": 2, "feature_level": 1,
+                "service_addresses": [] })
         } else {
-            "[]".to_owned()
+            serde_json::json!([])
         };
+        let body = body.to_string();
         let answer = format!(
             "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
