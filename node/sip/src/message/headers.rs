@@ -275,12 +275,13 @@ fn one_line(value: String) -> String {
 
 /// The `tag` parameter behind the address of a From or To value.
 fn tag_of(value: &str) -> Option<&str> {
-    // Parameters start behind '>' when the address is bracketed; a quoted display name may
-    // contain '>' as well, and rfind is still right because parameters of From and To that
-    // contain one are quoted strings nobody sends.
-    let rest = match value.rfind('>') {
-        Some(at) => value.get(at + 1..)?,
-        None => value,
+    // Parameters start behind '>' when the address is bracketed, else at the first ';'. A quoted
+    // display name may contain '>' as well, and rfind is still right because parameters of From
+    // and To that contain one are quoted strings nobody sends.
+    let from = match value.rfind('>') {
+        Some(at) => at + 1,
+        None => value.find(';')?,
     };
+    let rest = value.get(from..)?;
     super::address::param_of(rest, "tag").flatten()
 }

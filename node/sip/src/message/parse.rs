@@ -55,8 +55,10 @@ pub fn parse(bytes: &[u8]) -> Result<Message, Rejected> {
     if bytes.len() > limits::MESSAGE_BYTES_MAX {
         return Err(ParseError::new("message too large", None).into());
     }
-    let end = head_end(bytes).ok_or(ParseError::new("no end of headers", None))?;
-    let (head, body) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
+    let end = head_end(bytes);
+    let (head, body) = end
+        .and_then(|end| bytes.split_at_checked(end))
+        .unwrap_or((bytes, &[]));
     let head = String::from_utf8_lossy(head);
     let (start, mut rest) = match head.split_once("\r\n") {
         Some((start, rest)) => (start, Cow::Borrowed(rest)),
@@ -65,7 +67,10 @@ pub fn parse(bytes: &[u8]) -> Result<Message, Rejected> {
     if rest.contains("\r\n ") || rest.contains("\r\n\t") {
         rest = Cow::Owned(unfold(&rest));
     }
-    let (headers, fault) = header_lines(&rest);
+    let (headers, mut fault) = header_lines(&rest);
+    if end.is_none() {
+        fault.get_or_insert(ParseError::new("no end of headers", None));
+    }
     if let Some(line) = start.strip_prefix("SIP/") {
         if let Some(error) = fault {
             return Err(error.into());
@@ -259,7 +264,7 @@ fn request_uri(start: &str) -> Result<Uri, ParseError> {
 fn refuse(request: &Request, status: u16, error: ParseError) -> Rejected {
     let headers = &request.headers;
     let answerable = request.method != Method::Ack
-        && headers.via().is_some()
+        && headers.get(&HeaderName::Via).is_some()
         && [
             HeaderName::CSeq,
             HeaderName::CallId,
