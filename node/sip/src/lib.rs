@@ -10,6 +10,7 @@ pub mod endpoint;
 pub mod leg;
 pub mod limits;
 pub mod message;
+pub mod phone;
 pub mod registrar;
 pub mod sdp;
 pub mod stats;

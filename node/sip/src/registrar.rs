@@ -115,7 +115,10 @@ fn binding(
     bounds: ExpiryBounds,
 ) -> Result<ContactBinding, RegisterError> {
     let address = NameAddr::parse(contact).ok_or(RegisterError::Contact)?;
-    let own = address.param("expires").flatten().and_then(|text| text.parse().ok());
+    let own = address
+        .param("expires")
+        .flatten()
+        .and_then(|text| text.parse().ok());
     let asked = own.or(header).unwrap_or(bounds.default_s);
     if asked != 0 && asked < bounds.min_s {
         return Err(RegisterError::TooBrief(bounds.min_s));
@@ -128,7 +131,10 @@ fn binding(
         expires_s: asked.min(bounds.max_s),
         q: address.param("q").flatten().map_or(1_000, thousandths),
         instance: unquoted("+sip.instance"),
-        reg_id: address.param("reg-id").flatten().and_then(|text| text.parse().ok()),
+        reg_id: address
+            .param("reg-id")
+            .flatten()
+            .and_then(|text| text.parse().ok()),
         uri: address.uri,
     })
 }
@@ -199,7 +205,10 @@ mod tests {
             panic!("an update");
         };
         assert_eq!(list.len(), 2);
-        assert_eq!((list[0].expires_s, list[0].q, list[0].reg_id), (120, 500, Some(2)));
+        assert_eq!(
+            (list[0].expires_s, list[0].q, list[0].reg_id),
+            (120, 500, Some(2))
+        );
         assert_eq!(list[0].instance.as_deref(), Some("<urn:uuid:1>"));
         assert_eq!((list[1].expires_s, list[1].q), (3_600, 1_000));
         let response = with_bindings(
@@ -221,7 +230,10 @@ mod tests {
             let wrong = register(wrong);
             assert_eq!(parse_register(&wrong, BOUNDS), Err(RegisterError::Wildcard));
         }
-        assert_eq!(parse_register(&register(""), BOUNDS), Ok(Registration::Query));
+        assert_eq!(
+            parse_register(&register(""), BOUNDS),
+            Ok(Registration::Query)
+        );
     }
 
     #[test]
@@ -232,6 +244,9 @@ mod tests {
         let response = error.complete(response_to(&brief, error.status(), "", None));
         assert_eq!(response.headers.get(&HeaderName::MinExpires), Some("60"));
         let gone = register("Contact: <sip:a@b>;expires=0\r\n");
-        assert!(matches!(parse_register(&gone, BOUNDS), Ok(Registration::Update(_))));
+        assert!(matches!(
+            parse_register(&gone, BOUNDS),
+            Ok(Registration::Update(_))
+        ));
     }
 }

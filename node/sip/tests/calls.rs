@@ -43,7 +43,11 @@ async fn ring_answer_ack_and_bye_from_either_side() {
         assert_eq!(at_caller.next().await, early);
         callee.answer(sdp(2)).unwrap();
         match at_caller.next().await {
-            LegEvent::Answered { sdp: answer, contact, .. } => {
+            LegEvent::Answered {
+                sdp: answer,
+                contact,
+                ..
+            } => {
                 assert_eq!(answer, Some(sdp(2)));
                 assert_eq!(contact.socket_address(), Some(b.address));
             }
@@ -100,7 +104,10 @@ async fn cancel_before_and_after_a_provisional_response() {
             caller.cancel().unwrap();
         }
         assert_eq!(at_callee.next().await, LegEvent::Cancelled);
-        assert!(matches!(at_caller.next().await, LegEvent::Failed { status: 487, .. }));
+        assert!(matches!(
+            at_caller.next().await,
+            LegEvent::Failed { status: 487, .. }
+        ));
         assert_eq!(callee.answer(sdp(2)), Err(LegError::WrongState));
     }
 }
@@ -119,7 +126,10 @@ async fn a_cancel_that_comes_before_the_leg_is_told_to_it() {
     let (sink, mut at_callee) = events();
     invite.accept(next_token(), sink).unwrap();
     assert_eq!(at_callee.next().await, LegEvent::Cancelled);
-    assert!(matches!(at_caller.next().await, LegEvent::Failed { status: 487, .. }));
+    assert!(matches!(
+        at_caller.next().await,
+        LegEvent::Failed { status: 487, .. }
+    ));
 }
 
 #[tokio::test]
@@ -143,7 +153,10 @@ async fn an_offerless_invite_is_offered_in_the_200_and_answered_in_the_ack() {
     };
     assert_eq!(offer, Some(sdp(1)));
     caller.ack(Some(sdp(2))).unwrap();
-    assert_eq!(at_callee.next().await, LegEvent::Acked { sdp: Some(sdp(2)) });
+    assert_eq!(
+        at_callee.next().await,
+        LegEvent::Acked { sdp: Some(sdp(2)) }
+    );
     assert_eq!(callee.dialog().unwrap().remote_sdp, Some(sdp(2)));
 }
 
@@ -153,18 +166,33 @@ async fn reinvites_are_accepted_refused_and_refreshes_pass_unseen() {
     let (caller, mut at_caller, callee, mut at_callee) = up(&a, &b).await;
     caller.reinvite(Some(sdp(3))).unwrap();
     assert_eq!(caller.reinvite(Some(sdp(3))), Err(LegError::Busy));
-    assert_eq!(at_callee.next().await, LegEvent::Reinvited { sdp: Some(sdp(3)) });
+    assert_eq!(
+        at_callee.next().await,
+        LegEvent::Reinvited { sdp: Some(sdp(3)) }
+    );
     callee.accept_reinvite(Some(sdp(4))).unwrap();
-    assert_eq!(at_caller.next().await, LegEvent::ReinviteAnswered { sdp: Some(sdp(4)) });
+    assert_eq!(
+        at_caller.next().await,
+        LegEvent::ReinviteAnswered { sdp: Some(sdp(4)) }
+    );
     assert_eq!(at_callee.next().await, LegEvent::Acked { sdp: None });
     // The same offer again changes nothing and is answered without the owner.
     caller.reinvite(Some(sdp(3))).unwrap();
-    assert_eq!(at_caller.next().await, LegEvent::ReinviteAnswered { sdp: Some(sdp(4)) });
+    assert_eq!(
+        at_caller.next().await,
+        LegEvent::ReinviteAnswered { sdp: Some(sdp(4)) }
+    );
     assert_eq!(at_callee.next().await, LegEvent::Acked { sdp: None });
     callee.reinvite(Some(sdp(9))).unwrap();
-    assert_eq!(at_caller.next().await, LegEvent::Reinvited { sdp: Some(sdp(9)) });
+    assert_eq!(
+        at_caller.next().await,
+        LegEvent::Reinvited { sdp: Some(sdp(9)) }
+    );
     caller.reject_reinvite(488).unwrap();
-    assert_eq!(at_callee.next().await, LegEvent::ReinviteFailed { status: 488 });
+    assert_eq!(
+        at_callee.next().await,
+        LegEvent::ReinviteFailed { status: 488 }
+    );
     assert_eq!(callee.dialog().unwrap().local_sdp, Some(sdp(4)));
     caller.bye(None).unwrap();
     assert_eq!(at_callee.next().await, ended(By::Peer, None));
@@ -206,7 +234,9 @@ async fn glare_is_resolved_and_both_reinvites_get_through() {
 async fn info_and_options_inside_the_dialog() {
     let (a, b) = (side(), side());
     let (caller, mut at_caller, _callee, mut at_callee) = up(&a, &b).await;
-    caller.info("application/dtmf-relay", "Signal=5\r\n").unwrap();
+    caller
+        .info("application/dtmf-relay", "Signal=5\r\n")
+        .unwrap();
     let info = LegEvent::Info {
         content_type: "application/dtmf-relay".to_owned(),
         body: "Signal=5\r\n".into(),
@@ -222,7 +252,10 @@ async fn the_same_calls_work_over_tcp() {
     let (a, b) = (side(), side());
     let (sink, mut at_caller) = events();
     let flow = Flow::tcp(a.tcp, b.tcp);
-    let caller = a.endpoint.invite(spec(flow, Some(SDP.to_owned())), sink).unwrap();
+    let caller = a
+        .endpoint
+        .invite(spec(flow, Some(SDP.to_owned())), sink)
+        .unwrap();
     let (callee, mut at_callee) = b.incoming().await;
     callee.ring(180, None).unwrap();
     callee.answer(sdp(2)).unwrap();
@@ -246,7 +279,9 @@ async fn a_leg_taken_over_by_another_endpoint_goes_on() {
     a.endpoint.shutdown().await;
     let new = side_with(false, |_| {});
     new.endpoint.unbind(common::LOOPBACK).await;
-    new.endpoint.bind(common::LOOPBACK, a.address.port(), None).unwrap();
+    new.endpoint
+        .bind(common::LOOPBACK, a.address.port(), None)
+        .unwrap();
     let (sink, mut at_new) = events();
     let before = dialog.local_cseq;
     let leg = new.endpoint.import(dialog, sink).unwrap();
@@ -270,7 +305,9 @@ async fn an_unacknowledged_answer_is_taken_over_and_acknowledged_by_the_new_owne
     a.endpoint.shutdown().await;
     let new = side();
     new.endpoint.unbind(common::LOOPBACK).await;
-    new.endpoint.bind(common::LOOPBACK, a.address.port(), None).unwrap();
+    new.endpoint
+        .bind(common::LOOPBACK, a.address.port(), None)
+        .unwrap();
     let (sink, _at_new) = events();
     let leg = new.endpoint.import(dialog, sink).unwrap();
     leg.ack(None).unwrap();
@@ -284,7 +321,10 @@ async fn messages_for_a_leg_elsewhere_are_passed_on_and_taken_in_there() {
     // The owner's leg speaks through the front's address, which the owner has not bound.
     let (sink, mut at_owner) = events();
     let flow = Flow::udp(front.address, phone.address);
-    let leg = owner.endpoint.invite(spec(flow, Some(SDP.to_owned())), sink).unwrap();
+    let leg = owner
+        .endpoint
+        .invite(spec(flow, Some(SDP.to_owned())), sink)
+        .unwrap();
     let token = leg.token();
     let relay = async {
         loop {
@@ -339,7 +379,11 @@ async fn requests_outside_dialogs_are_answered() {
         request.headers.push(HeaderName::To, me);
         request
     };
-    let options = a.endpoint.request(request(Method::Options), flow).await.unwrap();
+    let options = a
+        .endpoint
+        .request(request(Method::Options), flow)
+        .await
+        .unwrap();
     assert_eq!(options.status, 200);
     assert!(options.headers.has_token(&HeaderName::Allow, "UPDATE"));
     let other = Method::from_name("SUBSCRIBE");
@@ -353,7 +397,10 @@ async fn requests_outside_dialogs_are_answered() {
     extended.headers.push(HeaderName::Require, "outer-space");
     let refused = a.endpoint.request(extended, flow).await.unwrap();
     assert_eq!(refused.status, 420);
-    assert_eq!(refused.headers.get(&HeaderName::Unsupported), Some("outer-space"));
+    assert_eq!(
+        refused.headers.get(&HeaderName::Unsupported),
+        Some("outer-space")
+    );
     let (answer, ()) = tokio::join!(a.endpoint.request(request(Method::Register), flow), async {
         if let Seen::Request(incoming) = b.seen().await {
             let response = incoming.response(200);
@@ -368,9 +415,19 @@ async fn an_address_in_use_is_a_clear_error() {
     let a = side();
     let b = side_with(false, |_| {});
     b.endpoint.unbind(common::LOOPBACK).await;
-    let error = b.endpoint.bind(common::LOOPBACK, 0, Some(a.tcp.port())).unwrap_err();
-    assert!(error.to_string().starts_with("cannot bind TCP 127.0.0.1:"), "{error}");
+    let error = b
+        .endpoint
+        .bind(common::LOOPBACK, 0, Some(a.tcp.port()))
+        .unwrap_err();
+    assert!(
+        error.to_string().starts_with("cannot bind TCP 127.0.0.1:"),
+        "{error}"
+    );
     assert!(a.endpoint.bind(common::LOOPBACK, 0, None).is_err());
     a.endpoint.unbind(common::LOOPBACK).await;
-    assert!(b.endpoint.bind(common::LOOPBACK, a.address.port(), Some(a.tcp.port())).is_ok());
+    assert!(
+        b.endpoint
+            .bind(common::LOOPBACK, a.address.port(), Some(a.tcp.port()))
+            .is_ok()
+    );
 }

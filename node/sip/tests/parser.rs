@@ -9,17 +9,38 @@ use strowger_sip::sdp;
 
 fn corpus() -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/torture");
-    let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|f| f.unwrap().path()).collect();
+    let mut files: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|f| f.unwrap().path())
+        .collect();
     files.sort();
-    files.into_iter().map(|path| std::fs::read(path).unwrap()).collect()
+    files
+        .into_iter()
+        .map(|path| std::fs::read(path).unwrap())
+        .collect()
 }
 
 /// What every accepted message is asked for somewhere; none of it may panic.
 fn touch(message: &Message) {
     let headers = message.headers();
-    let _ = (headers.from(), headers.to(), headers.via(), headers.cseq(), headers.contact_uri());
-    let _ = (headers.from_tag(), headers.to_tag(), headers.session_expires(), headers.q850());
-    let _ = (headers.retry_after(), headers.expires(), headers.max_forwards());
+    let _ = (
+        headers.from(),
+        headers.to(),
+        headers.via(),
+        headers.cseq(),
+        headers.contact_uri(),
+    );
+    let _ = (
+        headers.from_tag(),
+        headers.to_tag(),
+        headers.session_expires(),
+        headers.q850(),
+    );
+    let _ = (
+        headers.retry_after(),
+        headers.expires(),
+        headers.max_forwards(),
+    );
     if let Message::Request(request) = message {
         let _ = request.sdp().map(|text| sdp::parse(&text));
     }
@@ -97,7 +118,9 @@ fn agrees_with_another_parser_on_the_corpus() {
     for bytes in corpus() {
         let theirs = sipx_sip::parse_datagram(Bytes::from(bytes.clone()), &limits);
         let theirs = theirs.is_ok_and(|message| {
-            sipx_sip::validate(&message).iter().all(sipx_sip::Finding::is_repairable)
+            sipx_sip::validate(&message)
+                .iter()
+                .all(sipx_sip::Finding::is_repairable)
         });
         let ours = parse(&bytes).is_ok();
         if theirs != ours {

@@ -92,11 +92,17 @@ fn load(name: &str) -> Vec<u8> {
 async fn every_message_of_rfc_4475_meets_its_fate() {
     assert_eq!(TABLE.len(), 49);
     // The address is not bound: what is sent comes back through the handler.
-    let flow = Flow::udp("127.0.0.1:5060".parse().unwrap(), "127.0.0.2:5060".parse().unwrap());
+    let flow = Flow::udp(
+        "127.0.0.1:5060".parse().unwrap(),
+        "127.0.0.2:5060".parse().unwrap(),
+    );
     let mut wrong = Vec::new();
     for (name, expected) in TABLE {
         let (sender, mut seen) = unbounded_channel();
-        let endpoint = Endpoint::start(EndpointConfig::new(common::KEY), Arc::new(Queue(sender, true)));
+        let endpoint = Endpoint::start(
+            EndpointConfig::new(common::KEY),
+            Arc::new(Queue(sender, true)),
+        );
         endpoint.inject(&load(name), flow);
         let fate = match seen.try_recv() {
             Ok(Seen::Invite(_) | Seen::Request(_)) => Handler,
@@ -108,12 +114,17 @@ async fn every_message_of_rfc_4475_meets_its_fate() {
             },
             Ok(Seen::Unrouted(..)) => panic!("{name}: unrouted"),
             Err(_) => {
-                let cause = Drop::ALL.iter().find(|c| endpoint.stats().dropped_total(**c) > 0);
+                let cause = Drop::ALL
+                    .iter()
+                    .find(|c| endpoint.stats().dropped_total(**c) > 0);
                 Dropped(*cause.unwrap_or_else(|| panic!("{name}: dropped without a cause")))
             }
         };
         if fate != *expected {
-            wrong.push(format!("{name}: {fate:?}, expected {expected:?}; {:?}", parse(&load(name)).err()));
+            wrong.push(format!(
+                "{name}: {fate:?}, expected {expected:?}; {:?}",
+                parse(&load(name)).err()
+            ));
         }
         endpoint.shutdown().await;
     }
@@ -122,7 +133,10 @@ async fn every_message_of_rfc_4475_meets_its_fate() {
 
 fn status_of(bytes: &[u8]) -> u16 {
     let text = String::from_utf8_lossy(bytes);
-    text.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or(0)
+    text.split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok())
+        .unwrap_or(0)
 }
 
 #[test]
@@ -135,8 +149,14 @@ fn whitespace_and_case_are_read_as_meant() {
     assert_eq!(headers.max_forwards(), Some(68));
     assert_eq!(headers.cseq().unwrap().number, 9);
     let via = headers.via().unwrap();
-    assert_eq!((via.host.as_str(), via.branch()), ("192.0.2.2", Some("390skdjuw")));
-    assert_eq!(headers.list(&strowger_sip::message::HeaderName::Via).len(), 3);
+    assert_eq!(
+        (via.host.as_str(), via.branch()),
+        ("192.0.2.2", Some("390skdjuw"))
+    );
+    assert_eq!(
+        headers.list(&strowger_sip::message::HeaderName::Via).len(),
+        3
+    );
     assert_eq!(request.body.len(), 150);
 }
 

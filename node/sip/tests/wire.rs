@@ -14,7 +14,10 @@ use tokio::net::TcpStream;
 /// A 200 of the script to an INVITE.
 fn ok(invite: &Request, script: &Script, tag: &str) -> Response {
     response_to(invite, 200, "", Some(tag))
-        .with(HeaderName::Contact, format!("<sip:{tag}@{}>", script.address()))
+        .with(
+            HeaderName::Contact,
+            format!("<sip:{tag}@{}>", script.address()),
+        )
         .with_body("application/sdp", sdp(2))
 }
 
@@ -42,14 +45,20 @@ async fn further_forks_are_acknowledged_and_ended() {
     let (us, script) = (side(), Script::new().await);
     let (leg, mut events) = us.call(script.address(), Some(SDP.to_owned()));
     let (invite, _) = script.request("INVITE").await;
-    script.send(ok(&invite, &script, "one").to_bytes(), us.address).await;
+    script
+        .send(ok(&invite, &script, "one").to_bytes(), us.address)
+        .await;
     assert!(matches!(events.next().await, LegEvent::Answered { .. }));
-    script.send(ok(&invite, &script, "two").to_bytes(), us.address).await;
+    script
+        .send(ok(&invite, &script, "two").to_bytes(), us.address)
+        .await;
     let (ack, _) = script.request("ACK").await;
     assert_eq!(ack.headers.to_tag(), Some("two"));
     let (bye, _) = script.request("BYE").await;
     assert_eq!(bye.headers.to_tag(), Some("two"));
-    script.send(response_to(&bye, 200, "", None).to_bytes(), us.address).await;
+    script
+        .send(response_to(&bye, 200, "", None).to_bytes(), us.address)
+        .await;
     leg.ack(None).unwrap();
     let (ack, _) = script.request("ACK").await;
     assert_eq!(ack.headers.to_tag(), Some("one"));
@@ -61,22 +70,34 @@ async fn a_200_that_crosses_the_cancel_is_acknowledged_and_ended() {
     let (us, script) = (side(), Script::new().await);
     let (leg, mut events) = us.call(script.address(), Some(SDP.to_owned()));
     let (invite, _) = script.request("INVITE").await;
-    script.send(response_to(&invite, 180, "", Some("one")).to_bytes(), us.address).await;
+    script
+        .send(
+            response_to(&invite, 180, "", Some("one")).to_bytes(),
+            us.address,
+        )
+        .await;
     assert_eq!(events.next().await, LegEvent::Ringing);
     leg.cancel().unwrap();
     let (cancel, _) = script.request("CANCEL").await;
     assert_eq!(cancel.headers.via(), invite.headers.via());
-    script.send(ok(&invite, &script, "one").to_bytes(), us.address).await;
+    script
+        .send(ok(&invite, &script, "one").to_bytes(), us.address)
+        .await;
     script.request("ACK").await;
     script.request("BYE").await;
-    assert!(matches!(events.next().await, LegEvent::Failed { status: 487, .. }));
+    assert!(matches!(
+        events.next().await,
+        LegEvent::Failed { status: 487, .. }
+    ));
     assert_eq!(events.try_next(), None);
 }
 
 #[tokio::test]
 async fn our_200_is_repeated_and_without_ack_the_leg_ends() {
     let (us, script) = (side(), Script::new().await);
-    script.send(script.with_sdp("INVITE", 1, "a", ""), us.address).await;
+    script
+        .send(script.with_sdp("INVITE", 1, "a", ""), us.address)
+        .await;
     let (leg, mut events) = us.incoming().await;
     leg.answer(sdp(2)).unwrap();
     for _ in 0..3 {
@@ -84,21 +105,33 @@ async fn our_200_is_repeated_and_without_ack_the_leg_ends() {
     }
     assert_eq!(events.next().await, LegEvent::AckTimeout);
     let (bye, _) = script.request("BYE").await;
-    script.send(response_to(&bye, 200, "", None).to_bytes(), us.address).await;
+    script
+        .send(response_to(&bye, 200, "", None).to_bytes(), us.address)
+        .await;
     let by = By::Us;
-    assert_eq!(events.next().await, LegEvent::Ended { by, q850: Some(102) });
+    assert_eq!(
+        events.next().await,
+        LegEvent::Ended {
+            by,
+            q850: Some(102)
+        }
+    );
 }
 
 #[tokio::test]
 async fn a_bye_on_command_waits_for_the_ack() {
     let (us, script) = (side(), Script::new().await);
-    script.send(script.with_sdp("INVITE", 1, "a", ""), us.address).await;
+    script
+        .send(script.with_sdp("INVITE", 1, "a", ""), us.address)
+        .await;
     let (leg, mut events) = us.incoming().await;
     leg.answer(sdp(2)).unwrap();
     leg.bye(None).unwrap();
     let answer = script.response("INVITE", 200).await;
     let tag = answer.headers.to_tag().unwrap();
-    script.send(script.text("ACK", 1, "b", tag, END), us.address).await;
+    script
+        .send(script.text("ACK", 1, "b", tag, END), us.address)
+        .await;
     assert_eq!(events.next().await, LegEvent::Acked { sdp: None });
     script.request("BYE").await;
 }
@@ -116,11 +149,21 @@ async fn retransmitted_requests_are_absorbed_and_old_ones_refused() {
     leg.answer(sdp(2)).unwrap();
     let answer = script.response("INVITE", 200).await;
     let tag = answer.headers.to_tag().unwrap();
-    script.send(script.text("ACK", 5, "b", tag, END), us.address).await;
+    script
+        .send(script.text("ACK", 5, "b", tag, END), us.address)
+        .await;
     assert_eq!(events.next().await, LegEvent::Acked { sdp: None });
-    script.send(script.text("INFO", 4, "c", tag, END), us.address).await;
+    script
+        .send(script.text("INFO", 4, "c", tag, END), us.address)
+        .await;
     script.response("INFO", 500).await;
-    let bye = script.text("BYE", 6, "d", tag, "Reason: Q.850;cause=16\r\nContent-Length: 0\r\n\r\n");
+    let bye = script.text(
+        "BYE",
+        6,
+        "d",
+        tag,
+        "Reason: Q.850;cause=16\r\nContent-Length: 0\r\n\r\n",
+    );
     script.send(&bye, us.address).await;
     script.response("BYE", 200).await;
     let ended = LegEvent::Ended {
@@ -136,17 +179,27 @@ async fn retransmitted_requests_are_absorbed_and_old_ones_refused() {
 #[tokio::test]
 async fn unknown_dialogs_and_merged_requests_are_refused() {
     let (us, script) = (side(), Script::new().await);
-    script.send(script.text("BYE", 1, "a", "nobody", END), us.address).await;
+    script
+        .send(script.text("BYE", 1, "a", "nobody", END), us.address)
+        .await;
     script.response("BYE", 481).await;
     let forged = us.endpoint.tokens().tag(next_token());
-    script.send(script.text("BYE", 1, "b", &forged, END), us.address).await;
+    script
+        .send(script.text("BYE", 1, "b", &forged, END), us.address)
+        .await;
     script.response("BYE", 481).await;
     assert!(matches!(us.seen().await, Seen::Unrouted(..)));
-    script.send(script.text("CANCEL", 1, "c", "", END), us.address).await;
+    script
+        .send(script.text("CANCEL", 1, "c", "", END), us.address)
+        .await;
     script.response("CANCEL", 481).await;
-    script.send(script.with_sdp("INVITE", 2, "d", ""), us.address).await;
+    script
+        .send(script.with_sdp("INVITE", 2, "d", ""), us.address)
+        .await;
     let _first = us.invite().await;
-    script.send(script.with_sdp("INVITE", 2, "e", ""), us.address).await;
+    script
+        .send(script.with_sdp("INVITE", 2, "e", ""), us.address)
+        .await;
     script.response("INVITE", 482).await;
 }
 
@@ -159,18 +212,31 @@ async fn an_update_without_sdp_refreshes_and_a_session_timer_is_agreed() {
          Content-Length: {}\r\n\r\n{text}",
         text.len()
     );
-    script.send(script.text("INVITE", 1, "a", "", &extra), us.address).await;
+    script
+        .send(script.text("INVITE", 1, "a", "", &extra), us.address)
+        .await;
     let (leg, mut events) = us.incoming().await;
     leg.answer(sdp(2)).unwrap();
     let answer = script.response("INVITE", 200).await;
-    assert_eq!(answer.headers.get(&HeaderName::SessionExpires), Some("1800;refresher=uac"));
+    assert_eq!(
+        answer.headers.get(&HeaderName::SessionExpires),
+        Some("1800;refresher=uac")
+    );
     let tag = answer.headers.to_tag().unwrap().to_owned();
-    script.send(script.text("ACK", 1, "b", &tag, END), us.address).await;
+    script
+        .send(script.text("ACK", 1, "b", &tag, END), us.address)
+        .await;
     assert_eq!(events.next().await, LegEvent::Acked { sdp: None });
-    let extra = "Supported: timer\r\nSession-Expires: 1800;refresher=uac\r\nContent-Length: 0\r\n\r\n";
-    script.send(script.text("UPDATE", 2, "c", &tag, extra), us.address).await;
+    let extra =
+        "Supported: timer\r\nSession-Expires: 1800;refresher=uac\r\nContent-Length: 0\r\n\r\n";
+    script
+        .send(script.text("UPDATE", 2, "c", &tag, extra), us.address)
+        .await;
     let refreshed = script.response("UPDATE", 200).await;
-    assert_eq!(refreshed.headers.get(&HeaderName::SessionExpires), Some("1800;refresher=uac"));
+    assert_eq!(
+        refreshed.headers.get(&HeaderName::SessionExpires),
+        Some("1800;refresher=uac")
+    );
     let timer = leg.dialog().unwrap().session.unwrap();
     assert_eq!((timer.interval_s, timer.we_refresh), (1800, false));
     assert_eq!(events.try_next(), None);
@@ -181,14 +247,21 @@ async fn a_peer_that_is_gone_ends_the_leg_on_481() {
     let (us, script) = (side(), Script::new().await);
     let (leg, mut events) = us.call(script.address(), Some(SDP.to_owned()));
     let (invite, _) = script.request("INVITE").await;
-    script.send(ok(&invite, &script, "one").to_bytes(), us.address).await;
+    script
+        .send(ok(&invite, &script, "one").to_bytes(), us.address)
+        .await;
     assert!(matches!(events.next().await, LegEvent::Answered { .. }));
     leg.ack(None).unwrap();
     leg.reinvite(Some(sdp(2))).unwrap();
     script.request("ACK").await;
     let (again, _) = script.request("INVITE").await;
-    script.send(response_to(&again, 481, "", None).to_bytes(), us.address).await;
-    assert_eq!(events.next().await, LegEvent::ReinviteFailed { status: 481 });
+    script
+        .send(response_to(&again, 481, "", None).to_bytes(), us.address)
+        .await;
+    assert_eq!(
+        events.next().await,
+        LegEvent::ReinviteFailed { status: 481 }
+    );
     let ended = LegEvent::Ended {
         by: By::Lost,
         q850: None,
@@ -205,13 +278,17 @@ async fn requests_follow_loose_and_strict_routes() {
             "Record-Route: {route}\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{text}",
             text.len()
         );
-        script.send(script.text("INVITE", 1, "a", "", &extra), us.address).await;
+        script
+            .send(script.text("INVITE", 1, "a", "", &extra), us.address)
+            .await;
         let (leg, mut events) = us.incoming().await;
         leg.answer(sdp(2)).unwrap();
         let answer = script.response("INVITE", 200).await;
         assert_eq!(answer.headers.get(&HeaderName::RecordRoute), Some(route));
         let tag = answer.headers.to_tag().unwrap().to_owned();
-        script.send(script.text("ACK", 1, "b", &tag, END), us.address).await;
+        script
+            .send(script.text("ACK", 1, "b", &tag, END), us.address)
+            .await;
         events.next().await;
         leg.bye(None).unwrap();
         let (bye, _) = script.request("BYE").await;
@@ -238,9 +315,15 @@ async fn a_source_beyond_its_rate_is_dropped_and_counted() {
     });
     let script = Script::new().await;
     for at in 0..40 {
-        script.send(script.text("OPTIONS", at, &format!("r{at}"), "", END), us.address).await;
+        script
+            .send(
+                script.text("OPTIONS", at, &format!("r{at}"), "", END),
+                us.address,
+            )
+            .await;
     }
-    while us.endpoint.stats().received_total() + us.endpoint.stats().dropped_total(Drop::RateLimited)
+    while us.endpoint.stats().received_total()
+        + us.endpoint.stats().dropped_total(Drop::RateLimited)
         < 40
     {
         tokio::task::yield_now().await;
@@ -268,7 +351,10 @@ async fn a_tcp_stream_is_framed_pinged_and_closed_when_broken() {
         read.extend_from_slice(&chunk[..length]);
     }
     assert!(read.starts_with(b"\r\n"), "the ping is answered first");
-    stream.write_all(b"OPTIONS sip:x SIP/2.0\r\nno length\r\n\r\n").await.unwrap();
+    stream
+        .write_all(b"OPTIONS sip:x SIP/2.0\r\nno length\r\n\r\n")
+        .await
+        .unwrap();
     while stream.read(&mut chunk).await.unwrap() > 0 {}
     assert_eq!(us.endpoint.stats().dropped_total(Drop::BadFrame), 1);
 }
@@ -279,8 +365,13 @@ async fn garbage_is_survived() {
     for at in 0..=255_u8 {
         script.send(vec![at; usize::from(at)], us.address).await;
     }
-    script.send(script.text("OPTIONS", 1, "alive", "", END), us.address).await;
+    script
+        .send(script.text("OPTIONS", 1, "alive", "", END), us.address)
+        .await;
     let answer = script.response("OPTIONS", 200).await;
-    assert!(matches!(parse(&answer.to_bytes()), Ok(Message::Response(_))));
+    assert!(matches!(
+        parse(&answer.to_bytes()),
+        Ok(Message::Response(_))
+    ));
     let (_, _events) = events();
 }

@@ -40,9 +40,14 @@ impl Direction {
     }
 
     pub(crate) fn from_name(name: &str) -> Option<Self> {
-        [Self::SendRecv, Self::SendOnly, Self::RecvOnly, Self::Inactive]
-            .into_iter()
-            .find(|direction| direction.as_str() == name)
+        [
+            Self::SendRecv,
+            Self::SendOnly,
+            Self::RecvOnly,
+            Self::Inactive,
+        ]
+        .into_iter()
+        .find(|direction| direction.as_str() == name)
     }
 
     /// True when the writer sends.
@@ -129,7 +134,9 @@ impl Sdp {
     /// The first audio section that is not refused.
     #[must_use]
     pub fn audio(&self) -> Option<&Media> {
-        self.media.iter().find(|media| media.is_audio() && media.port != 0)
+        self.media
+            .iter()
+            .find(|media| media.is_audio() && media.port != 0)
     }
 }
 
@@ -150,7 +157,11 @@ impl fmt::Display for Sdp {
             address,
         } = &self.origin;
         let family = |address: &str| if address.contains(':') { "IP6" } else { "IP4" };
-        write!(f, "v=0\r\no={user} {session} {version} IN {} {address}\r\n", family(address))?;
+        write!(
+            f,
+            "v=0\r\no={user} {session} {version} IN {} {address}\r\n",
+            family(address)
+        )?;
         write!(f, "s=-\r\nc=IN {} {address}\r\nt=0 0\r\n", family(address))?;
         for media in &self.media {
             write!(f, "m={} {} {}", media.kind, media.port, media.protocol)?;

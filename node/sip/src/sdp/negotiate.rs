@@ -138,14 +138,22 @@ pub fn offer(local: &LocalMedia) -> String {
 /// [`NegotiateError`]; the offer is then refused and nothing changes.
 pub fn answer(offer: &str, local: &LocalMedia) -> Result<Answered, NegotiateError> {
     let offer = super::parse(offer)?;
-    let at = offer.media.iter().position(|media| media.is_audio() && media.port != 0);
-    let theirs = at.and_then(|at| offer.media.get(at)).ok_or(Refused::NoAudio)?;
+    let at = offer
+        .media
+        .iter()
+        .position(|media| media.is_audio() && media.port != 0);
+    let theirs = at
+        .and_then(|at| offer.media.get(at))
+        .ok_or(Refused::NoAudio)?;
     // Our preference decides among what they offer.
     let codec = local
         .codecs
         .iter()
         .find_map(|codec| {
-            let found = theirs.payloads.iter().find(|p| Codec::of(p) == Some(*codec));
+            let found = theirs
+                .payloads
+                .iter()
+                .find(|p| Codec::of(p) == Some(*codec));
             found.map(|payload| (*codec, payload.number))
         })
         .ok_or(Refused::NoCommonCodec)?;
@@ -262,7 +270,10 @@ fn refused(section: &Media) -> Media {
 
 /// Writes our description; the version of the previous one rises only on a change.
 fn write(local: &LocalMedia, media: Vec<Media>) -> String {
-    let previous = local.previous.as_deref().and_then(|text| super::parse(text).ok());
+    let previous = local
+        .previous
+        .as_deref()
+        .and_then(|text| super::parse(text).ok());
     let version = previous.map_or(1, |sdp| sdp.origin.version);
     let mut sdp = Sdp {
         origin: Origin {

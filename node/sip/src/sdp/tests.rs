@@ -22,10 +22,21 @@ fn an_answer_picks_our_codec_and_their_event_type() {
     let answered = answer(OFFER, &local()).expect("fits");
     assert_eq!((answered.codec, answered.payload_type), (Codec::Pcmu, 0));
     assert_eq!(answered.telephone_event, Some(96));
-    assert_eq!(answered.remote, Some("192.0.2.1:4000".parse().expect("valid")));
+    assert_eq!(
+        answered.remote,
+        Some("192.0.2.1:4000".parse().expect("valid"))
+    );
     assert_eq!(answered.direction, Direction::SendRecv);
-    assert!(answered.sdp.contains("m=audio 20000 RTP/AVP 0 96\r\n"), "{}", answered.sdp);
-    assert!(answered.sdp.contains("a=rtpmap:96 telephone-event/8000\r\n"));
+    assert!(
+        answered.sdp.contains("m=audio 20000 RTP/AVP 0 96\r\n"),
+        "{}",
+        answered.sdp
+    );
+    assert!(
+        answered
+            .sdp
+            .contains("a=rtpmap:96 telephone-event/8000\r\n")
+    );
 }
 
 #[test]
@@ -37,7 +48,11 @@ fn directions_are_answered_with_their_mirror() {
         ("a=inactive", Direction::Inactive),
     ] {
         let offer = format!("{OFFER}{line}\r\n");
-        assert_eq!(answer(&offer, &local()).expect("fits").direction, expected, "{line}");
+        assert_eq!(
+            answer(&offer, &local()).expect("fits").direction,
+            expected,
+            "{line}"
+        );
     }
     let hold = OFFER.replace("c=IN IP4 192.0.2.1", "c=IN IP4 0.0.0.0");
     let held = answer(&hold, &local()).expect("fits");
@@ -50,7 +65,11 @@ fn further_media_are_refused_in_place() {
         + "m=image 6000 udptl t38\r\n";
     let answered = answer(&offer, &local()).expect("fits");
     let sdp = parse(&answered.sdp).expect("ours");
-    let ports: Vec<_> = sdp.media.iter().map(|m| (m.kind.as_str(), m.port)).collect();
+    let ports: Vec<_> = sdp
+        .media
+        .iter()
+        .map(|m| (m.kind.as_str(), m.port))
+        .collect();
     assert_eq!(ports, [("video", 0), ("audio", 20_000), ("image", 0)]);
 }
 
@@ -64,7 +83,10 @@ fn what_does_not_fit_is_refused() {
         (video, Refused::NoAudio),
         (secure, Refused::NoAudio),
     ] {
-        assert_eq!(answer(&offer, &local()), Err(NegotiateError::Refused(expected)));
+        assert_eq!(
+            answer(&offer, &local()),
+            Err(NegotiateError::Refused(expected))
+        );
     }
 }
 
@@ -103,9 +125,18 @@ fn faults_name_their_line() {
         ("x=1\r\n", 1),
         ("v=0\r\no=broken\r\n", 2),
         ("v=0\r\nnonsense\r\n", 2),
-        ("v=0\r\no=- 1 1 IN IP4 a\r\ns=-\r\nm=audio x RTP/AVP 0\r\n", 4),
-        ("v=0\r\no=- 1 1 IN IP4 a\r\ns=-\r\nm=audio 1 RTP/AVP 0\r\na=rtpmap:0\r\n", 5),
-        ("v=0\r\no=- 1 1 IN IP4 a\r\ns=-\r\nm=audio 1 RTP/AVP 0\r\n", 4),
+        (
+            "v=0\r\no=- 1 1 IN IP4 a\r\ns=-\r\nm=audio x RTP/AVP 0\r\n",
+            4,
+        ),
+        (
+            "v=0\r\no=- 1 1 IN IP4 a\r\ns=-\r\nm=audio 1 RTP/AVP 0\r\na=rtpmap:0\r\n",
+            5,
+        ),
+        (
+            "v=0\r\no=- 1 1 IN IP4 a\r\ns=-\r\nm=audio 1 RTP/AVP 0\r\n",
+            4,
+        ),
     ] {
         assert_eq!(parse(text).expect_err("broken").line, line, "{text:?}");
     }

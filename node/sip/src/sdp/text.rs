@@ -60,7 +60,9 @@ pub fn parse(text: &str) -> Result<Sdp, SdpError> {
         }
         reader.line(kind, value).map_err(fault)?;
     }
-    reader.finish().map_err(|reason| SdpError { line: last, reason })
+    reader
+        .finish()
+        .map_err(|reason| SdpError { line: last, reason })
 }
 
 impl Reader {
@@ -141,14 +143,20 @@ impl Section {
         }
         let (ip, hold) = address.unwrap_or((None, false));
         media.address = ip;
-        media.direction = self.own_direction.or(direction).unwrap_or(Direction::SendRecv);
+        media.direction = self
+            .own_direction
+            .or(direction)
+            .unwrap_or(Direction::SendRecv);
         if hold {
             // RFC 2543 hold: the writer has nowhere to receive.
             media.direction = Direction::of(media.direction.sends(), false);
         }
         media.ptime_ms = media.ptime_ms.or(ptime_ms);
         if media.protocol.starts_with("RTP/") {
-            let numbers = media.formats.iter().filter_map(|format| format.parse().ok());
+            let numbers = media
+                .formats
+                .iter()
+                .filter_map(|format| format.parse().ok());
             media.payloads = numbers
                 .filter_map(|number| payload(number, &self.maps, &self.fmtps))
                 .collect();
@@ -167,7 +175,10 @@ fn payload(number: u8, maps: &[(u8, String, u32)], fmtps: &[(u8, String)]) -> Op
         (None, 18) => ("G729".to_owned(), 8_000),
         (None, _) => return None,
     };
-    let fmtp = fmtps.iter().find(|(n, _)| *n == number).map(|(_, params)| params.clone());
+    let fmtp = fmtps
+        .iter()
+        .find(|(n, _)| *n == number)
+        .map(|(_, params)| params.clone());
     Some(Payload {
         number,
         name,
@@ -210,7 +221,8 @@ fn connection(value: &str) -> Result<(Option<IpAddr>, bool), &'static str> {
 
 fn section(value: &str) -> Result<Section, &'static str> {
     let mut words = value.split_ascii_whitespace();
-    let (Some(kind), Some(port), Some(protocol)) = (words.next(), words.next(), words.next()) else {
+    let (Some(kind), Some(port), Some(protocol)) = (words.next(), words.next(), words.next())
+    else {
         return Err("malformed m= line");
     };
     let port = port.split('/').next().unwrap_or(port);

@@ -6,9 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use strowger_sip::endpoint::{
-    Endpoint, EndpointConfig, Handler, IncomingInvite, IncomingRequest,
-};
+use strowger_sip::endpoint::{Endpoint, EndpointConfig, Handler, IncomingInvite, IncomingRequest};
 use strowger_sip::leg::{Leg, LegEvent, LegSink, channel_sink};
 use strowger_sip::message::{Message, NameAddr, Request, Response, Uri, parse};
 use strowger_sip::timer::Intervals;
@@ -104,7 +102,10 @@ pub fn side() -> Side {
 
 impl Side {
     pub async fn seen(&self) -> Seen {
-        timeout(PATIENCE, self.seen.lock().await.recv()).await.unwrap().unwrap()
+        timeout(PATIENCE, self.seen.lock().await.recv())
+            .await
+            .unwrap()
+            .unwrap()
     }
 
     pub async fn invite(&self) -> IncomingInvite {
@@ -123,7 +124,10 @@ impl Side {
 
     pub fn call(&self, to: SocketAddr, sdp: Option<String>) -> (Leg, Events) {
         let (sink, events) = events();
-        let leg = self.endpoint.invite(spec(Flow::udp(self.address, to), sdp), sink).unwrap();
+        let leg = self
+            .endpoint
+            .invite(spec(Flow::udp(self.address, to), sdp), sink)
+            .unwrap();
         (leg, events)
     }
 }
@@ -151,7 +155,11 @@ pub fn events() -> (LegSink, Events) {
 
 impl Events {
     pub async fn next(&mut self) -> LegEvent {
-        timeout(PATIENCE, self.0.recv()).await.expect("an event in time").unwrap().1
+        timeout(PATIENCE, self.0.recv())
+            .await
+            .expect("an event in time")
+            .unwrap()
+            .1
     }
 
     pub fn try_next(&mut self) -> Option<LegEvent> {
@@ -177,8 +185,10 @@ impl Script {
 
     pub async fn next(&self) -> (Message, SocketAddr) {
         let mut buffer = vec![0; 65_535];
-        let (length, from) =
-            timeout(PATIENCE, self.socket.recv_from(&mut buffer)).await.expect("a message").unwrap();
+        let (length, from) = timeout(PATIENCE, self.socket.recv_from(&mut buffer))
+            .await
+            .expect("a message")
+            .unwrap();
         (parse(&buffer[..length]).expect("a valid message"), from)
     }
 
@@ -212,7 +222,11 @@ impl Script {
     /// A request text from this peer.
     pub fn text(&self, method: &str, cseq: u32, branch: &str, to_tag: &str, extra: &str) -> String {
         let me = self.address();
-        let tag = if to_tag.is_empty() { String::new() } else { format!(";tag={to_tag}") };
+        let tag = if to_tag.is_empty() {
+            String::new()
+        } else {
+            format!(";tag={to_tag}")
+        };
         format!(
             "{method} sip:x@127.0.0.1 SIP/2.0\r\n\
              Via: SIP/2.0/UDP {me};rport;branch=z9hG4bK{branch}\r\n\
