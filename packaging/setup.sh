@@ -112,7 +112,8 @@ build_rocksdb() (
     (cd "$scratch" && cargo build --release --quiet -p librocksdb-sys) >&2 || exit 1
     library=$(find "$scratch/target/release/build" -path '*/out/librocksdb.a' -print -quit)
     [ -n "$library" ] || exit 1
-    nm -g --defined-only "$library" 2>/dev/null | grep -q ' T rocksdb_open$' || exit 1
+    # Not `grep -q`: it would end at the first hit and nm would fail on the closed pipe.
+    nm -g --defined-only "$library" 2>/dev/null | grep ' T rocksdb_open$' >/dev/null || exit 1
     mkdir -p "$scratch/done"
     cp "$library" "$scratch/done/librocksdb.a"
     rm -rf "$folder"
