@@ -143,6 +143,7 @@ impl Core {
             lag,
             entries: self.outputs.figures.entries.load(Ordering::Relaxed),
             proposals: self.outputs.figures.proposals.load(Ordering::Relaxed),
+            watched: self.peers.watched(),
             syncs: self.syncs.load(Ordering::Relaxed),
             forced_elections: self.forced_elections.load(Ordering::Relaxed),
             snapshots_installed: self.outputs.figures.installed.load(Ordering::Relaxed),

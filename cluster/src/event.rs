@@ -123,6 +123,8 @@ pub struct ClusterFigures {
     pub entries: u64,
     /// Proposals applied by this life of the node.
     pub proposals: u64,
+    /// Peers the death watch holds a connection to: their death is noticed at once.
+    pub watched: Vec<NodeNumber>,
     /// Synced writes of this life of the node.
     pub syncs: u64,
     /// Elections this node stood in because its leader had surely died.

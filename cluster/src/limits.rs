@@ -79,7 +79,7 @@ pub const LEASE_MARGIN: Duration = Duration::from_millis(50);
 pub const DEATH_PROBE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// How often the death watch dials a peer it has no connection to.
-pub const DEATH_REDIAL: Duration = Duration::from_millis(200);
+pub const DEATH_REDIAL: Duration = Duration::from_millis(50);
 
 /// Survivors of a dead leader stand for election this far apart, most complete log first.
 pub const ELECTION_STAGGER: Duration = Duration::from_millis(30);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::ChangeMembers;
-use openraft::errors::{ClientWriteError, RaftError};
+use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 use serde::{Deserialize, Serialize};
 use strowger_core::ports::{IncarnationNumber, NodeNumber};
@@ -43,6 +43,7 @@ pub enum HelloAnswer {
 
 const HELLO_TIMEOUT: Duration = Duration::from_secs(2);
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
+const CHANGE_PAUSE: Duration = Duration::from_millis(20);
 const PROMOTION_PAUSE: Duration = Duration::from_millis(200);
 const HELLO_PAUSE: Duration = Duration::from_millis(200);
 
@@ -52,7 +53,8 @@ impl Core {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let membership = metrics.membership_config.membership();
-        let voters: BTreeSet<NodeNumber> = membership.voter_ids().collect();
+        let configs = membership.get_joint_config();
+        let votes = |node: &NodeNumber| configs.iter().all(|config| config.contains(node));
         let last = metrics.last_log_index.unwrap_or(0);
         let matched = |node: NodeNumber| {
             let progress = metrics.replication.as_ref()?.get(&node)?;
@@ -61,7 +63,7 @@ impl Core {
         let member = |(node, peer): (&NodeNumber, &Peer)| Member {
             node: *node,
             address: peer.address.clone(),
-            role: if voters.contains(node) {
+            role: if votes(node) {
                 Role::Voter
             } else {
                 Role::Learner
@@ -129,19 +131,40 @@ impl Core {
             .map(|(_, peer)| peer.address.clone())
     }
 
+    fn config_is_joint(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics
+            .membership_config
+            .membership()
+            .get_joint_config()
+            .len()
+            > 1
+    }
+
+    /// Commits a change; waits while another one is under way.
     async fn change(
         &self,
         change: ChangeMembers<NodeNumber, Peer>,
         retain: bool,
     ) -> Result<(), MemberError> {
-        let changing = self.raft.change_membership(change, retain);
-        match tokio::time::timeout(CHANGE_TIMEOUT, changing).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_)))) | Err(_) => {
-                Err(MemberError::NoQuorum)
+        let changing = async {
+            loop {
+                let changed = self.raft.change_membership(change.clone(), retain).await;
+                match changed {
+                    Ok(_) => return Ok(()),
+                    Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
+                        return Err(MemberError::NoQuorum);
+                    }
+                    Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(
+                        ChangeMembershipError::InProgress(_),
+                    ))) => tokio::time::sleep(CHANGE_PAUSE).await,
+                    Err(error) => return Err(MemberError::Refused(error.to_string())),
+                }
             }
-            Ok(Err(error)) => Err(MemberError::Refused(error.to_string())),
-        }
+        };
+        let changed = tokio::time::timeout(CHANGE_TIMEOUT, changing).await;
+        changed.unwrap_or(Err(MemberError::NoQuorum))
     }
 
     /// Removes `node`, here or on the leader.
@@ -213,7 +236,17 @@ pub async fn promote(core: Arc<Core>) {
             () = core.stop.cancelled() => return,
             _ = pause.tick() => {}
         }
+        core.transport
+            .close_removed(|node| core.is_removed_node(node));
         if core.leader() != Some(core.node) || !core.config.promote {
+            continue;
+        }
+        if core.config_is_joint() {
+            // A change whose leader was lost half way; finishing it changes nobody.
+            let finish = ChangeMembers::AddVoterIds(BTreeSet::new());
+            if let Err(error) = core.change(finish, true).await {
+                tracing::debug!(%error, "an unfinished change of members stays so for now");
+            }
             continue;
         }
         let members = core.members();

@@ -10,6 +10,7 @@ use strowger_core::ports::NodeNumber;
 
 use crate::cluster::Lane;
 use crate::core::Core;
+use crate::event::StandAside;
 use crate::identity::{BootstrapReply, BootstrapRequest, hash_of};
 use crate::limits;
 use crate::liveness::death::Greeting;
@@ -178,6 +179,10 @@ impl Serve for Core {
             };
             encode(&answer)
         })
+    }
+
+    fn removed(self: Arc<Self>) {
+        self.stand_aside(StandAside::Removed);
     }
 
     fn is_removed(&self, node: NodeNumber) -> bool {

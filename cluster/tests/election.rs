@@ -36,7 +36,7 @@ fn a_killed_leader_is_replaced_long_before_its_lease_ends() {
         wait("the survivors watch the child", || {
             nodes
                 .iter()
-                .all(|node| matches!(node.cluster().liveness(1), Liveness::Alive { .. }))
+                .all(|node| node.cluster().figures().watched.contains(&1))
         });
         let term = nodes[0].cluster().figures().term;
         let mut events = nodes[0].cluster().events();

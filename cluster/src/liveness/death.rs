@@ -167,7 +167,9 @@ impl Watcher {
                 continue;
             };
             self.peers.alive(node, life);
+            self.peers.watching(node, true);
             self.follow(node, address, stream, life).await;
+            self.peers.watching(node, false);
         }
     }
 

@@ -10,7 +10,7 @@ pub mod death;
 pub mod election;
 pub mod lease;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -51,6 +51,7 @@ impl BootTime {
 pub struct Peers {
     known: Mutex<HashMap<NodeNumber, Liveness>>,
     incarnations: Mutex<HashMap<NodeNumber, IncarnationNumber>>,
+    watched: Mutex<BTreeSet<NodeNumber>>,
     events: broadcast::Sender<ClusterEvent>,
 }
 
@@ -60,6 +61,7 @@ impl Peers {
         Self {
             known: Mutex::default(),
             incarnations: Mutex::default(),
+            watched: Mutex::default(),
             events,
         }
     }
@@ -72,6 +74,21 @@ impl Peers {
     /// The last life of `node` that was seen; 0 when none was.
     pub fn incarnation(&self, node: NodeNumber) -> IncarnationNumber {
         self.incarnations.lock().get(&node).copied().unwrap_or(0)
+    }
+
+    /// The death watch holds a connection to `node`, or lost it.
+    pub fn watching(&self, node: NodeNumber, holds: bool) {
+        let mut watched = self.watched.lock();
+        if holds {
+            watched.insert(node);
+        } else {
+            watched.remove(&node);
+        }
+    }
+
+    /// Nodes whose death would be certain at once.
+    pub fn watched(&self) -> Vec<NodeNumber> {
+        self.watched.lock().iter().copied().collect()
     }
 
     /// `node` answered with this life.

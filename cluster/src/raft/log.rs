@@ -85,14 +85,15 @@ impl LogStore {
         syncs: Arc<AtomicU64>,
     ) -> Result<(Self, std::thread::JoinHandle<()>), StoreError> {
         let vote = single(&store, group, VOTE, "vote")?;
-        let committed = single(&store, group, COMMITTED, "committed position")?;
+        let committed: Option<Option<LogId>> =
+            single(&store, group, COMMITTED, "committed position")?;
         let purged = single(&store, group, PURGED, "purged position")?;
         let last = last_entry(&store, group)?
             .map(|entry| entry.log_id())
             .max(purged);
         let state = State {
             vote,
-            committed,
+            committed: committed.flatten(),
             purged,
             last,
             cache: BTreeMap::new(),
@@ -276,7 +277,7 @@ fn single<T: serde::de::DeserializeOwned>(
     what: &'static str,
 ) -> Result<Option<T>, StoreError> {
     match store.read(Family::Raft, &keys::log_single(group, which))? {
-        Some(bytes) => decode(what, &bytes),
+        Some(bytes) => decode(what, &bytes).map(Some),
         None => Ok(None),
     }
 }
@@ -390,7 +391,7 @@ impl RaftLogStorage<Types> for LogStore {
         self.ask(|done| Operation::Truncate { from, done }).await?;
         let mut state = self.shared.state.lock();
         state.cache.split_off(&from);
-        state.last = last.max(state.purged);
+        state.last = state.last.min(last).max(state.purged);
         Ok(())
     }
 

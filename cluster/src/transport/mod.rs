@@ -18,7 +18,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use quinn::{Connection, ConnectionError, Endpoint, RecvStream, SendStream};
 use rustls_pki_types::CertificateDer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -57,6 +57,9 @@ pub trait Serve: Send + Sync + 'static {
     /// Answers a newcomer without a certificate.
     fn bootstrap(self: Arc<Self>, body: Vec<u8>) -> Serving<'static, Vec<u8>>;
 
+    /// A member told this node that it was removed.
+    fn removed(self: Arc<Self>);
+
     /// True when `node` may not be here any more.
     fn is_removed(&self, node: NodeNumber) -> bool;
 }
@@ -85,6 +88,9 @@ struct PeerState {
     failed: Option<(Instant, String)>,
     messages: Option<mpsc::Sender<Vec<u8>>>,
 }
+
+/// Close reason for a node that was removed.
+const REMOVED: &[u8] = b"removed";
 
 /// A dial that failed this recently is not repeated.
 const REDIAL_PAUSE: Duration = Duration::from_millis(100);
@@ -159,6 +165,21 @@ impl Transport {
         let connection = self.peer(node).state.lock().connection.take();
         if let Some(connection) = connection {
             connection.close(wire::CLOSE_GONE, b"peer is gone");
+        }
+    }
+
+    /// Closes the connections to nodes that were removed, telling them why.
+    pub fn close_removed(&self, removed: impl Fn(NodeNumber) -> bool) {
+        let live: Vec<(NodeNumber, Connection)> = self
+            .peers
+            .lock()
+            .iter()
+            .filter_map(|(node, peer)| Some((*node, peer.live()?)))
+            .collect();
+        for (node, connection) in live {
+            if removed(node) {
+                connection.close(wire::CLOSE_REFUSED, REMOVED);
+            }
         }
     }
 
@@ -395,7 +416,7 @@ impl Transport {
             Some((node, cluster)) if cluster == self.identity.cluster => {
                 if server.is_removed(node) {
                     tracing::warn!(node, %remote, "refused a node that was removed");
-                    connection.close(wire::CLOSE_REFUSED, b"removed");
+                    connection.close(wire::CLOSE_REFUSED, REMOVED);
                 } else {
                     self.adopt(node, &self.peer(node), connection);
                 }
@@ -448,6 +469,12 @@ impl Transport {
                     Err(_) => break,
                 },
             }
+        }
+        if let Some(ConnectionError::ApplicationClosed(closed)) = connection.close_reason()
+            && closed.error_code == wire::CLOSE_REFUSED
+            && closed.reason == REMOVED
+        {
+            server.removed();
         }
         let mut state = peer.state.lock();
         let current = state.connection.as_ref().map(Connection::stable_id);

@@ -196,9 +196,14 @@ pub fn write(cluster: &Cluster, command: &str) -> String {
 pub fn rows(cluster: &Cluster) -> BTreeMap<String, String> {
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     let rows = cluster.rows();
-    let floor = rows.scan(Table::Call, b"", None, usize::MAX);
-    let history = rows.scan(Table::Cdr, b"", None, usize::MAX);
-    assert_eq!(floor, history, "floor and history are written together");
+    let mut floor = rows.scan(Table::Call, b"", None, usize::MAX);
+    // Two scans may see two moments; once nothing is under way they must agree.
+    wait("floor and history agree", || {
+        let history = rows.scan(Table::Cdr, b"", None, usize::MAX);
+        let agree = floor == history;
+        floor = rows.scan(Table::Call, b"", None, usize::MAX);
+        agree && floor == history
+    });
     floor
         .into_iter()
         .map(|(key, value)| (text(key), text(value)))
