@@ -69,7 +69,7 @@ fn an_installation_killed_in_the_middle_is_finished_at_the_next_start() {
     assert!(!status.success(), "the child died at the crash point");
     nodes[late].open(small_log);
     assert!(
-        rows(nodes[late].cluster()).contains_key("row-149"),
+        rows(nodes[late].cluster()).contains_key("gone-later"),
         "the rows were complete before the node was open"
     );
     let other = (late + 1) % 3;

@@ -25,6 +25,9 @@ use crate::transport::{Transport, resolve};
 const MAGIC: [u8; 8] = *b"SWdeath1";
 const GREETING: usize = 40;
 
+/// Between two tries of one probe.
+const PROBE_PAUSE: Duration = Duration::from_millis(1);
+
 /// Says who speaks: magic, cluster, node, life; big endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Greeting {
@@ -207,21 +210,32 @@ impl Watcher {
         }
     }
 
+    /// Reconnects until the answer is clear. A dying process closes its connections
+    /// before its listener, so a reset proves nothing: the next try will.
     async fn probe(&self, node: NodeNumber, address: SocketAddr, life: u64) -> Probe {
-        let dial = tokio::time::timeout(limits::DEATH_PROBE_TIMEOUT, greet(address, self.ours));
-        match dial.await {
-            Ok(Ok((stream, theirs)))
-                if (theirs.cluster, theirs.node) == (self.ours.cluster, node) =>
-            {
-                if theirs.incarnation == life {
-                    Probe::Same(stream)
-                } else {
-                    Probe::Gone
+        let ask = async {
+            loop {
+                match greet(address, self.ours).await {
+                    Ok((stream, theirs))
+                        if (theirs.cluster, theirs.node) == (self.ours.cluster, node) =>
+                    {
+                        let same = theirs.incarnation == life;
+                        return if same {
+                            Probe::Same(stream)
+                        } else {
+                            Probe::Gone
+                        };
+                    }
+                    Ok(_) => return Probe::Unclear,
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                        return Probe::Gone;
+                    }
+                    Err(_) => tokio::time::sleep(PROBE_PAUSE).await,
                 }
             }
-            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Probe::Gone,
-            _ => Probe::Unclear,
-        }
+        };
+        let asked = tokio::time::timeout(limits::DEATH_PROBE_TIMEOUT, ask).await;
+        asked.unwrap_or(Probe::Unclear)
     }
 }
 
