@@ -93,7 +93,8 @@ impl Challenge {
             .iter()
             .map(|algorithm| {
                 format!(
-                    "Digest realm=\"{realm}\", nonce=\"{nonce}\", algorithm={}, qop=\"auth\"{stale}",
+                    "Digest realm=\"{realm}\", nonce=\"{nonce}\", \
+                     algorithm={}, qop=\"auth\"{stale}",
                     algorithm.as_str()
                 )
             })

@@ -227,8 +227,8 @@ async fn an_update_without_sdp_refreshes_and_a_session_timer_is_agreed() {
         .send(script.text("ACK", 1, "b", &tag, END), us.address)
         .await;
     assert_eq!(events.next().await, LegEvent::Acked { sdp: None });
-    let extra =
-        "Supported: timer\r\nSession-Expires: 1800;refresher=uac\r\nContent-Length: 0\r\n\r\n";
+    let extra = "Supported: timer\r\nSession-Expires: 1800;refresher=uac\r\n\
+         Content-Length: 0\r\n\r\n";
     script
         .send(script.text("UPDATE", 2, "c", &tag, extra), us.address)
         .await;
@@ -374,4 +374,48 @@ async fn garbage_is_survived() {
         Ok(Message::Response(_))
     ));
     let (_, _events) = events();
+}
+
+#[tokio::test]
+async fn another_fork_cannot_end_the_leg() {
+    let (us, script) = (side(), Script::new().await);
+    let (leg, mut events) = us.call(script.address(), Some(SDP.to_owned()));
+    let (invite, _) = script.request("INVITE").await;
+    script
+        .send(ok(&invite, &script, "one").to_bytes(), us.address)
+        .await;
+    assert!(matches!(events.next().await, LegEvent::Answered { .. }));
+    leg.ack(None).unwrap();
+    let tag = invite.headers.from_tag().unwrap();
+    let bye = script.text("BYE", 1, "f", tag, END);
+    let call_id = invite.headers.call_id();
+    let bye = bye.replace(&format!("script-{}", script.address().port()), call_id);
+    script.send(&bye, us.address).await;
+    script.response("BYE", 481).await;
+    let real = bye
+        .replace("tag=script", "tag=one")
+        .replace("z9hG4bKf", "z9hG4bKg");
+    script.send(&real, us.address).await;
+    script.response("BYE", 200).await;
+    assert!(matches!(
+        events.next().await,
+        LegEvent::Ended { by: By::Peer, .. }
+    ));
+}
+
+#[tokio::test]
+async fn an_invite_nobody_answers_for_is_answered_500_and_not_kept() {
+    let (us, script) = (side(), Script::new().await);
+    script
+        .send(script.with_sdp("INVITE", 1, "a", ""), us.address)
+        .await;
+    drop(us.invite().await);
+    let refused = script.response("INVITE", 500).await;
+    let tag = refused.headers.to_tag().unwrap();
+    script
+        .send(script.text("ACK", 1, "a", tag, END), us.address)
+        .await;
+    while us.endpoint.transaction_count() > 0 {
+        tokio::task::yield_now().await;
+    }
 }

@@ -34,12 +34,14 @@ pub trait Handler: Send + Sync + 'static {
     }
 }
 
-/// A request that waits for its answer.
+/// A request that waits for its answer. Dropped unanswered, it is answered 500: a server
+/// transaction without an answer would stay for ever.
 pub struct IncomingRequest {
     pub(super) core: Arc<Core>,
     pub(super) key: Key,
     pub(super) request: Arc<Request>,
     pub(super) flow: Flow,
+    pub(super) settled: bool,
 }
 
 impl std::fmt::Debug for IncomingRequest {
@@ -70,17 +72,19 @@ impl IncomingRequest {
     }
 
     /// Sends the final response.
-    pub fn respond(self, response: &Response) {
+    pub fn respond(mut self, response: &Response) {
+        self.settled = true;
         self.core.answer(&self.key, response);
     }
 }
 
-/// A new INVITE that is not a leg yet.
+/// A new INVITE that is not a leg yet. Dropped unanswered, it is answered 500.
 pub struct IncomingInvite {
     pub(super) core: Arc<Core>,
     pub(super) key: Key,
     pub(super) request: Arc<Request>,
     pub(super) flow: Flow,
+    pub(super) settled: bool,
 }
 
 impl std::fmt::Debug for IncomingInvite {
@@ -130,7 +134,8 @@ impl IncomingInvite {
     }
 
     /// Refuses the call before it is a leg (challenge, overload).
-    pub fn reject(self, response: &Response) {
+    pub fn reject(mut self, response: &Response) {
+        self.settled = true;
         self.core.answer(&self.key, response);
     }
 
@@ -139,7 +144,8 @@ impl IncomingInvite {
     ///
     /// # Errors
     /// [`StartError`]; the INVITE was answered 503 where it could still be answered.
-    pub fn accept(self, token: LegToken, sink: LegSink) -> Result<Leg, StartError> {
+    pub fn accept(mut self, token: LegToken, sink: LegSink) -> Result<Leg, StartError> {
+        self.settled = true;
         let core = &self.core;
         let (key, request) = (self.key.clone(), Arc::clone(&self.request));
         let machine = Machine::incoming(core, token, key, request, self.flow, sink);
@@ -163,6 +169,22 @@ impl IncomingInvite {
             token,
             core: Arc::clone(core),
         })
+    }
+}
+
+impl Drop for IncomingRequest {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.core.answer(&self.key, &self.response(500));
+        }
+    }
+}
+
+impl Drop for IncomingInvite {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.core.answer(&self.key, &self.response(500));
+        }
     }
 }
 

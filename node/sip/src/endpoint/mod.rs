@@ -393,6 +393,11 @@ impl Core {
             .respond(self, key, response.status, response.to_bytes());
     }
 
+    /// Drops a server transaction that will never be answered here.
+    pub(crate) fn abandon(&self, key: &Key) {
+        self.table.abandon(key);
+    }
+
     /// Sends outside any transaction: ACK for a 2xx, and the 2xx again.
     pub(crate) fn transmit(&self, flow: &Flow, bytes: &Bytes) {
         self.send(flow, bytes, Class::Ordinary);

@@ -218,12 +218,14 @@ impl Core {
                 key,
                 request,
                 flow,
+                settled: false,
             }),
             Method::Register => self.handler.on_request(IncomingRequest {
                 core,
                 key,
                 request,
                 flow,
+                settled: false,
             }),
             // A dialog request without a To tag names no dialog.
             _ => self.refuse(&key, &request, 481),

@@ -212,6 +212,10 @@ impl Machine {
     /// A request inside the dialog (not ACK, not CANCEL).
     pub(crate) fn on_request(&mut self, core: &Core, key: &Key, request: &Arc<Request>) {
         let number = request.headers.cseq().map_or(0, |cseq| cseq.number);
+        if !self.is_from_peer(request) {
+            // Our tag fits and the peer's does not: another fork of our INVITE, which was ended.
+            return core.answer(key, &response_to(request, 481, "", None));
+        }
         if self.phase == Phase::Over {
             let status = if request.method == Method::Bye {
                 200
@@ -235,6 +239,21 @@ impl Machine {
                 });
             }
             _ => core.answer(key, &core.options_response(request)),
+        }
+    }
+
+    /// True when Call-ID and the peer's tag are those of this dialog.
+    pub(super) fn is_from_peer(&self, request: &Request) -> bool {
+        let headers = &request.headers;
+        let known = !self.dialog.remote_tag.is_empty();
+        headers.call_id() == self.dialog.call_id
+            && (!known || headers.from_tag() == Some(self.dialog.remote_tag.as_str()))
+    }
+
+    /// Drops what the transaction layer still holds for a leg that goes without a word.
+    pub(super) fn forget(&mut self, core: &Core) {
+        if let Some(answering) = self.answering.take() {
+            core.abandon(answering.key());
         }
     }
 

@@ -11,6 +11,7 @@
 //! RFC 3261 §§13–15, RFC 3311 (UPDATE), RFC 4028 (session timers), RFC 6086 (INFO).
 
 mod machine;
+mod reinvite;
 mod session;
 mod uac;
 mod uas;
@@ -280,6 +281,9 @@ impl Leg {
 
     /// Forgets the leg without a word to the peer, as when another node took it over.
     pub fn forget(&self) {
+        if let Some(cell) = self.core.leg(self.token) {
+            cell.machine.lock().forget(&self.core);
+        }
         self.core.remove_leg(self.token);
     }
 }

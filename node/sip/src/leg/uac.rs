@@ -1,4 +1,4 @@
-//! The calling half: our INVITE, its CANCEL and ACK, forks, and our re-INVITEs.
+//! The calling half: our INVITE, its CANCEL and ACK, and further forks.
 
 use super::machine::{Machine, Phase, reason_headers};
 use super::{LegError, LegEvent, LegSink};
@@ -12,7 +12,6 @@ use crate::token::LegToken;
 use crate::transaction::{ClientOwner, Key, cancel_of};
 use crate::transport::Flow;
 use bytes::Bytes;
-use std::time::Duration;
 
 /// A user name and password to answer a challenge with.
 #[derive(Clone)]
@@ -56,23 +55,23 @@ pub struct InviteSpec {
 
 /// An INVITE of ours under way.
 pub(super) struct Calling {
-    request: Option<Request>,
-    cseq: u32,
-    had_offer: bool,
-    provisional: bool,
-    cancelled: bool,
+    pub(super) request: Option<Request>,
+    pub(super) cseq: u32,
+    pub(super) had_offer: bool,
+    pub(super) provisional: bool,
+    pub(super) cancelled: bool,
     /// A 2xx came and is not acknowledged yet.
-    answered: bool,
+    pub(super) answered: bool,
     /// A session refresh: nobody but us wants to hear of it.
-    refresh: bool,
+    pub(super) refresh: bool,
     /// Refused for glare and waiting to be tried again.
-    backing_off: bool,
-    attempts: u32,
-    credentials: Option<Credentials>,
+    pub(super) backing_off: bool,
+    pub(super) attempts: u32,
+    pub(super) credentials: Option<Credentials>,
 }
 
 impl Calling {
-    fn new(request: Request, had_offer: bool) -> Self {
+    pub(super) fn new(request: Request, had_offer: bool) -> Self {
         Self {
             cseq: request.headers.cseq().map_or(0, |cseq| cseq.number),
             request: Some(request),
@@ -155,7 +154,7 @@ impl Machine {
         self.send_invite(core, request);
     }
 
-    fn invite_request(&mut self, core: &Core, sdp: Option<String>) -> Request {
+    pub(super) fn invite_request(&mut self, core: &Core, sdp: Option<String>) -> Request {
         let mut request = self.dialog.request(Method::Invite);
         request.headers.push(HeaderName::Allow, core.allow());
         request.headers.push(HeaderName::Supported, "timer");
@@ -170,7 +169,7 @@ impl Machine {
         request
     }
 
-    fn send_invite(&mut self, core: &Core, mut request: Request) {
+    pub(super) fn send_invite(&mut self, core: &Core, mut request: Request) {
         let branch = core.stamp(&mut request, self.token, &self.dialog.flow);
         let key = Key::of_sent(&branch, &Method::Invite);
         if let Some(calling) = &mut self.calling {
@@ -464,114 +463,5 @@ impl Machine {
         let bytes = ack.to_bytes();
         core.transmit(&self.dialog.flow, &bytes);
         self.ack = Some((self.dialog.invite_cseq, bytes));
-    }
-
-    pub(super) fn reinvite(&mut self, core: &Core, sdp: Option<String>) -> Result<(), LegError> {
-        if self.phase != Phase::Up {
-            return Err(LegError::WrongState);
-        }
-        if self.calling.is_some() || self.answering.is_some() {
-            return Err(LegError::Busy);
-        }
-        self.start_reinvite(core, sdp, false);
-        Ok(())
-    }
-
-    pub(super) fn start_reinvite(&mut self, core: &Core, sdp: Option<String>, refresh: bool) {
-        let before = (self.dialog.local_sdp.clone(), self.dialog.sdp_version);
-        let had_offer = sdp.is_some();
-        let request = self.invite_request(core, sdp);
-        let mut calling = Calling::new(request.clone(), had_offer);
-        calling.refresh = refresh;
-        self.calling = Some(calling);
-        self.sdp_before = Some(before);
-        self.send_invite(core, request);
-    }
-
-    fn on_reinvite_answer(&mut self, core: &Core, response: &Response) {
-        self.dialog.refresh_target(&response.headers);
-        let sdp = response.sdp();
-        if sdp.is_some() {
-            self.dialog.remote_sdp.clone_from(&sdp);
-        }
-        self.sdp_before = None;
-        self.session_answered(core, response);
-        let Some(calling) = &self.calling else {
-            return;
-        };
-        let (had_offer, refresh) = (calling.had_offer, calling.refresh);
-        if had_offer || refresh {
-            self.send_ack(core, None);
-        }
-        if !refresh {
-            self.emit(LegEvent::ReinviteAnswered { sdp });
-        }
-    }
-
-    fn on_reinvite_refusal(&mut self, core: &Core, response: &Response) {
-        let Some(calling) = &mut self.calling else {
-            return;
-        };
-        let retry =
-            matches!(response.status, 491 | 500) && calling.attempts < limits::GLARE_RETRIES_MAX;
-        if retry {
-            calling.attempts += 1;
-            calling.backing_off = true;
-            let wait = match (response.status, response.headers.retry_after()) {
-                (500, seconds) => Duration::from_secs(u64::from(seconds.unwrap_or(1).min(10))),
-                // RFC 3261 §14.1: the owner of the Call-ID waits longer.
-                _ if self.dialog.role == Role::Uac => {
-                    Duration::from_millis(rand::random_range(210..=400_u64) * 10)
-                }
-                _ => Duration::from_millis(rand::random_range(0..=200_u64) * 10),
-            };
-            let wait = core.times().scale(wait);
-            return self.arm(core, LegTimer::Glare, wait);
-        }
-        let refresh = calling.refresh;
-        self.calling = None;
-        if let Some((sdp, version)) = self.sdp_before.take() {
-            self.dialog.local_sdp = sdp;
-            self.dialog.sdp_version = version;
-        }
-        let status = response.status;
-        if !refresh {
-            self.emit(LegEvent::ReinviteFailed { status });
-        }
-        self.lost_if_dead(core, status);
-    }
-
-    pub(super) fn retry_reinvite(&mut self, core: &Core) {
-        if self.phase != Phase::Up {
-            return;
-        }
-        if self.answering.is_some() {
-            // The peer's own re-INVITE got in first: ours follows when that one is through.
-            return self.arm(core, LegTimer::Glare, core.times().t1);
-        }
-        let Some(calling) = &mut self.calling else {
-            return;
-        };
-        let Some(mut request) = calling.request.take() else {
-            return;
-        };
-        self.dialog.local_cseq += 1;
-        self.dialog.invite_cseq = self.dialog.local_cseq;
-        let cseq = self.dialog.local_cseq;
-        calling.cseq = cseq;
-        calling.backing_off = false;
-        request.headers.remove(&HeaderName::Via);
-        request
-            .headers
-            .set(HeaderName::CSeq, format!("{cseq} INVITE"));
-        self.send_invite(core, request);
-    }
-
-    /// True while an INVITE of ours stands in the way of the peer's; one that waits to be tried
-    /// again after glare does not.
-    pub(super) fn is_calling(&self) -> bool {
-        self.calling
-            .as_ref()
-            .is_some_and(|calling| !calling.backing_off)
     }
 }

@@ -40,6 +40,10 @@ impl Answering {
         }
     }
 
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+
     pub(super) fn awaits_ack(&self) -> bool {
         self.ok.is_some()
     }
@@ -176,7 +180,7 @@ impl Machine {
             .answering
             .as_ref()
             .is_some_and(|answering| answering.awaits_ack() && answering.cseq == cseq);
-        if !matches {
+        if !matches || !self.is_from_peer(request) {
             return;
         }
         self.answering = None;

@@ -182,6 +182,14 @@ impl Table {
         }
     }
 
+    /// Drops a server transaction that will never be answered here.
+    pub(crate) fn abandon(&self, key: &Key) {
+        let mut shard = self.shard(key).lock();
+        if shard.servers.get(key).is_some_and(ServerTx::is_open) {
+            self.remove_server(&mut shard, key);
+        }
+    }
+
     /// An ACK; true when it belonged to a non-2xx answer.
     pub(crate) fn ack(&self, wire: &dyn Wire, key: &Key) -> bool {
         let mut shard = self.shard(key).lock();
