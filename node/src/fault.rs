@@ -69,6 +69,8 @@ pub mod code {
     pub const SLOW_READER: &str = "SW0608";
     /// Too many nodes lack a file that the site names.
     pub const BLOB_MAJORITY: &str = "SW0609";
+    /// A node's clock is off.
+    pub const CLOCK_OFFSET: &str = "SW0611";
     /// Too many connections or readers at once.
     pub const BUSY: &str = "SW0610";
 

@@ -8,13 +8,23 @@
 //! |---|---|
 //! | [`document`], [`config`], [`site`] | files people write, with file and line in errors |
 //! | [`secrets`] | keys of the cluster, sealed credentials, the admin token |
+//! | [`blobs`], [`peer`] | sound files on every node, what nodes ask each other |
+//! | [`view`], [`metrics`] | the state folded into what people and programs read |
 //! | [`fault`] | codes, messages and exit codes |
 
+pub mod api;
+pub mod blobs;
 pub mod config;
 pub mod demo;
 pub mod document;
 pub mod fault;
 pub mod limits;
+pub mod metrics;
+pub mod peer;
 pub mod secrets;
 pub mod site;
 pub mod telephony;
+pub mod view;
+
+/// Version of the program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -34,7 +34,7 @@ const SIP_CONTEXT: &str = "strowger 2026 sip tokens";
 const NONCE_KEY_S: u64 = 3_600;
 
 /// The digest secret of an extension.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// Realm the hashes were made for.
     pub realm: String,
@@ -42,21 +42,42 @@ pub struct Credentials {
     pub ha1: BTreeMap<DigestAlgorithm, String>,
 }
 
+/// The same as sealed: hashes as bytes, since a site carries thousands of them.
+#[derive(Serialize, Deserialize)]
+struct Hashes {
+    realm: String,
+    md5: [u8; 16],
+    sha256: [u8; 32],
+}
+
+impl Hashes {
+    fn of(user: &str, realm: &str, password: &str) -> Self {
+        let text = format!("{user}:{realm}:{password}");
+        Self {
+            realm: realm.to_owned(),
+            md5: md5::Md5::digest(&text).into(),
+            sha256: sha2::Sha256::digest(&text).into(),
+        }
+    }
+}
+
+impl From<Hashes> for Credentials {
+    fn from(hashes: Hashes) -> Self {
+        let ha1 = BTreeMap::from([
+            (DigestAlgorithm::Md5, hex::encode(hashes.md5)),
+            (DigestAlgorithm::Sha256, hex::encode(hashes.sha256)),
+        ]);
+        Self {
+            realm: hashes.realm,
+            ha1,
+        }
+    }
+}
+
 impl Credentials {
     /// Makes the hashes of every known algorithm, so that a site may change its list.
     pub fn of(user: &str, realm: &str, password: &str) -> Self {
-        let text = format!("{user}:{realm}:{password}");
-        let ha1 = BTreeMap::from([
-            (DigestAlgorithm::Md5, hex::encode(md5::Md5::digest(&text))),
-            (
-                DigestAlgorithm::Sha256,
-                hex::encode(sha2::Sha256::digest(&text)),
-            ),
-        ]);
-        Self {
-            realm: realm.to_owned(),
-            ha1,
-        }
+        Hashes::of(user, realm, password).into()
     }
 }
 
@@ -111,11 +132,17 @@ impl Vault {
         *blake3::keyed_hash(&self.digest, &hour.to_be_bytes()).as_bytes()
     }
 
-    /// Seals an extension's credentials for the log.
-    pub fn seal(&self, tenant: &TenantId, extension: &Extension, secret: &Credentials) -> Vec<u8> {
+    /// Makes the credentials of an extension and seals them for the log.
+    pub fn seal(
+        &self,
+        tenant: &TenantId,
+        extension: &Extension,
+        realm: &str,
+        password: &str,
+    ) -> Vec<u8> {
         let name = secret_key(tenant, extension);
-        let plain =
-            postcard::to_stdvec(secret).expect("a text and a map of texts have an encoding");
+        let plain = postcard::to_stdvec(&Hashes::of(extension.as_str(), realm, password))
+            .expect("a text and arrays of bytes have an encoding");
         let nonce: [u8; NONCE_BYTES] = rand::random();
         let payload = Payload {
             msg: &plain,
@@ -145,7 +172,9 @@ impl Vault {
         let plain = (*version == VERSION)
             .then(|| self.seal.decrypt(&XNonce::from(*nonce), payload).ok())
             .flatten()?;
-        postcard::from_bytes(&plain).ok()
+        postcard::from_bytes::<Hashes>(&plain)
+            .ok()
+            .map(Credentials::from)
     }
 
     /// The credentials of an extension as committed, opened once and then remembered
@@ -214,7 +243,7 @@ mod tests {
     fn what_is_sealed_opens_only_under_its_name_and_key() {
         let (tenant, extension) = (TenantId::from("t"), Extension::from("1001"));
         let secret = Credentials::of("1001", "r", "p");
-        let sealed = vault(1).seal(&tenant, &extension, &secret);
+        let sealed = vault(1).seal(&tenant, &extension, "r", "p");
         assert!(vault(1).open(&tenant, &extension, &sealed) == Some(secret));
         assert!(vault(2).open(&tenant, &extension, &sealed).is_none());
         assert!(

@@ -23,10 +23,16 @@ pub fn read(file: &str, bytes: &[u8]) -> Result<Vec<User>, Fault> {
     let at = |line: u64| format!("{file}:{line}");
     let wrong =
         |line: u64, what: &str, next: &str| Fault::new(code::SITE_CSV, what, next).at(at(line));
+    // Windows line ends would count the next record's line from the carriage return.
+    let bytes: Vec<u8> = bytes
+        .iter()
+        .copied()
+        .filter(|byte| *byte != b'\r')
+        .collect();
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
-        .from_reader(bytes);
+        .from_reader(bytes.as_slice());
     let mut users = Vec::new();
     let mut record = csv::StringRecord::new();
     let mut headed = false;

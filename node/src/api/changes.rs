@@ -1,0 +1,184 @@
+//! Commands and invitations: proposed, then answered by what was committed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use strowger_cluster::MemberError;
+use strowger_core::api;
+use strowger_core::ids::{AgentId, CallId, Extension, NodeId, TenantId};
+use strowger_core::ports::{Outcome, Proposer};
+use strowger_core::state::command::{Action, Command, Reply};
+use strowger_core::state::machine::{decode_reply, encode_command};
+use strowger_core::time::TimeMs;
+
+use super::answer::{Body, Refused};
+use super::{Office, tenant};
+use crate::fault::{Fault, code};
+use crate::limits;
+
+type Shared = State<Arc<Office>>;
+
+/// Letters of an id chosen by a sender and of a reason.
+const WORDS_MAX: usize = 128;
+
+/// Proposes a command and waits for its reply.
+pub(super) async fn commit(
+    office: &Office,
+    command: &Command,
+    deadline: Duration,
+) -> Result<Reply, Refused> {
+    match office
+        .cluster
+        .propose(encode_command(command), deadline)
+        .await
+    {
+        Outcome::Committed(reply) => match decode_reply(&reply) {
+            Some(Reply::Refused(refusal)) => Err(Refused::by_state(&refusal)),
+            Some(reply) => Ok(reply),
+            None => Err(unknown()),
+        },
+        Outcome::NoQuorum => Err(Refused::no_quorum()),
+        Outcome::Unknown(_) => Err(unknown()),
+    }
+}
+
+fn unknown() -> Refused {
+    let what = "the change was sent but its outcome is not known yet";
+    Refused(Fault::new(
+        code::OUTCOME_UNKNOWN,
+        what,
+        "look at the present state",
+    ))
+}
+
+/// Carries out a command.
+#[utoipa::path(post, path = "/v1/commands", request_body = api::Command,
+    responses((status = 200, body = api::CommandOutcome), (status = 404, body = api::ErrorBody),
+        (status = 409, body = api::ErrorBody), (status = 503, body = api::ErrorBody)))]
+pub async fn command(
+    State(office): Shared,
+    Body(command): Body<api::Command>,
+) -> Result<Json<api::CommandOutcome>, Refused> {
+    let api::Command { id, action } = command;
+    if id.is_empty() || id.chars().count() > WORDS_MAX {
+        return Err(Refused::bad_request(
+            "the id has no or too many letters",
+            "use 1 to 128",
+        ));
+    }
+    let tenant = tenant(&office.state.read()).unwrap_or_else(|| TenantId::from(""));
+    let action = wanted(action)?;
+    if let Action::Forget { node } = action {
+        remove(&office, node).await?;
+    }
+    let act = Command::Act {
+        id: id.clone(),
+        tenant,
+        action,
+    };
+    commit(&office, &act, limits::COMMIT_DEADLINE).await?;
+    Ok(Json(api::CommandOutcome {
+        id,
+        outcome: "done".to_owned(),
+        error: None,
+    }))
+}
+
+fn wanted(action: api::Action) -> Result<Action, Refused> {
+    let node = |text: String| {
+        text.parse::<NodeId>()
+            .map_err(|_| Refused::not_found(format!("node {text}")))
+    };
+    Ok(match action {
+        api::Action::AgentSignIn { agent, extension } => Action::SignIn {
+            agent: AgentId::from(agent),
+            extension: extension.map(Extension::from),
+        },
+        api::Action::AgentSignOut { agent } => Action::SignOut {
+            agent: AgentId::from(agent),
+        },
+        api::Action::AgentPause { agent, reason } => Action::Pause {
+            agent: AgentId::from(agent),
+            reason: reason.chars().take(WORDS_MAX).collect(),
+        },
+        api::Action::AgentReady { agent } => Action::Ready {
+            agent: AgentId::from(agent),
+        },
+        api::Action::CallHangup { call } => {
+            let id = call.parse::<CallId>();
+            let call = id.map_err(|_| Refused::not_found(format!("live call {call}")))?;
+            Action::Hangup { call }
+        }
+        api::Action::NodeDrain { node: id } => Action::Drain {
+            node: node(id)?,
+            on: true,
+        },
+        api::Action::NodeUndrain { node: id } => Action::Drain {
+            node: node(id)?,
+            on: false,
+        },
+        api::Action::NodeRemove { node: id } => Action::Forget { node: node(id)? },
+    })
+}
+
+/// Takes a node that is down out of the group, before the floor forgets it.
+async fn remove(office: &Office, node: NodeId) -> Result<(), Refused> {
+    let up = office
+        .state
+        .read()
+        .nodes
+        .get(&node)
+        .is_some_and(|row| row.up);
+    if up {
+        let what = format!("{node} is up");
+        let next = "drain it, stop its daemon and remove it then";
+        return Err(Refused(Fault::new(code::REFUSED, what, next)));
+    }
+    match office.cluster.remove(node.0).await {
+        // Removed earlier: the floor may still know it.
+        Ok(()) | Err(MemberError::Unknown(_)) => Ok(()),
+        Err(MemberError::NoQuorum) => Err(Refused::no_quorum()),
+        Err(error) => {
+            let next = "look at the members with `strowger node list`";
+            Err(Refused(Fault::of(code::REFUSED, &error, next)))
+        }
+    }
+}
+
+/// How long an invitation holds.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+pub struct Invite {
+    /// Seconds.
+    ttl_s: u64,
+    /// Number for the newcomer; the next free one when absent.
+    node: Option<u64>,
+}
+
+/// Makes a one-time join token.
+#[utoipa::path(post, path = "/v1/nodes/invite", request_body = Invite,
+    responses((status = 200, body = api::Invitation), (status = 409, body = api::ErrorBody),
+        (status = 503, body = api::ErrorBody)))]
+pub async fn invite(
+    State(office): Shared,
+    Body(wish): Body<Invite>,
+) -> Result<Json<api::Invitation>, Refused> {
+    let ttl = wish.ttl_s.clamp(1, 7 * 24 * 3_600);
+    match office
+        .cluster
+        .invite(wish.node, Duration::from_secs(ttl))
+        .await
+    {
+        Ok(token) => Ok(Json(api::Invitation {
+            token: token.to_string(),
+            expires_at: TimeMs(token.expires_ms).rfc3339(),
+        })),
+        Err(MemberError::NoQuorum) => Err(Refused::no_quorum()),
+        Err(error) => {
+            let next = "look at the members with `strowger node list`";
+            Err(Refused(Fault::of(code::REFUSED, &error, next)))
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The HTTP and WebSocket interface, version 1, on every node.
+//!
+//! Reads are folds of the state under a short lock; changes are proposed as commands
+//! and answered when committed. Nothing here decides. Bodies, time, connections and
+//! event readers are bounded.
+
+mod answer;
+mod auth;
+mod changes;
+mod events;
+mod health;
+mod listen;
+mod openapi;
+mod reads;
+mod sites;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use axum::routing::{get, post};
+use strowger_cluster::{Cluster, ClusterEvent, StandAside};
+use strowger_core::api::Problem;
+use strowger_core::ids::TenantId;
+use strowger_core::state::{SharedState, State};
+use strowger_core::time::TimeMs;
+use tokio_util::sync::CancellationToken;
+
+pub use self::listen::{ListenError, TlsFiles};
+use crate::blobs::Blobs;
+use crate::limits;
+use crate::secrets::Vault;
+
+/// What the interface asks the rest of the node.
+pub trait Gauges: Send + Sync + 'static {
+    /// True once SIP is served on every service address this node holds.
+    fn serves_sip(&self) -> bool;
+    /// RTP port pairs in use.
+    fn rtp_ports_in_use(&self) -> u64;
+}
+
+/// What every request shares.
+pub struct Office {
+    /// Agreement and storage.
+    pub cluster: Cluster,
+    /// The state of the floor.
+    pub state: SharedState,
+    /// Keys and credentials.
+    pub vault: Arc<Vault>,
+    /// Sound files.
+    pub blobs: Arc<Blobs>,
+    /// The rest of the node.
+    pub gauges: Arc<dyn Gauges>,
+    /// Set while the node ends: it is then not ready any more.
+    pub ending: AtomicBool,
+    /// Ends event readers and the listener.
+    pub stop: CancellationToken,
+    readers: AtomicU64,
+    /// Clocks that are off, by node, as last reported.
+    clocks: parking_lot::Mutex<BTreeMap<u64, i64>>,
+}
+
+impl Office {
+    /// The interface of a node, not yet listening.
+    pub fn new(
+        cluster: Cluster,
+        state: SharedState,
+        vault: Arc<Vault>,
+        blobs: Arc<Blobs>,
+        gauges: Arc<dyn Gauges>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            cluster,
+            state,
+            vault,
+            blobs,
+            gauges,
+            ending: AtomicBool::new(false),
+            stop: CancellationToken::new(),
+            readers: AtomicU64::new(0),
+            clocks: parking_lot::Mutex::default(),
+        })
+    }
+
+    /// Serves the interface at `address` until [`Office::stop`] is cancelled: plain HTTP
+    /// on loopback, TLS elsewhere.
+    ///
+    /// # Errors
+    /// [`ListenError`] when the address cannot be bound or TLS cannot be set up.
+    pub async fn serve(
+        self: &Arc<Self>,
+        address: SocketAddr,
+        tls: TlsFiles<'_>,
+    ) -> Result<tokio::task::JoinHandle<()>, ListenError> {
+        let listener = listen::Listening::bind(address, tls, self.stop.clone()).await?;
+        let app = router(Arc::clone(self)).into_make_service_with_connect_info::<listen::Peer>();
+        let stop = self.stop.clone();
+        tokio::spawn(watch_clocks(Arc::clone(self)));
+        Ok(tokio::spawn(async move {
+            let serving = axum::serve(listener, app)
+                .with_graceful_shutdown(async move { stop.cancelled().await });
+            if let Err(error) = serving.await {
+                tracing::error!(%error, "the interface ended");
+            }
+        }))
+    }
+
+    /// The time of an answer: the wall clock, never behind the log.
+    fn now(&self) -> TimeMs {
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let wall = TimeMs(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX));
+        self.state.read().meta.now.max(wall)
+    }
+
+    /// Alarms in force.
+    fn alarms(&self) -> Vec<Problem> {
+        let mut alarms = Vec::new();
+        let mut alarm = |code: &str, what: String, next: &str| {
+            alarms.push(Problem {
+                code: code.to_owned(),
+                what,
+                place: None,
+                next: Some(next.to_owned()),
+            });
+        };
+        if let Some(why) = self.cluster.stood_aside() {
+            let code = match &why {
+                StandAside::Store(_) => "SW0401",
+                StandAside::Agreement(_) => "SW0402",
+                StandAside::StateDiffers { .. } => "SW0403",
+                StandAside::Removed => "SW0404",
+            };
+            let text = why.to_string();
+            let what = text
+                .split_once(": ")
+                .map_or(text.as_str(), |(_, what)| what)
+                .to_owned();
+            alarm(code, what, "see the page of this code");
+        }
+        if self.cluster.leader().is_none() {
+            alarm(
+                crate::fault::code::NO_QUORUM,
+                "no majority of nodes can be reached".to_owned(),
+                "start the nodes that are down",
+            );
+        }
+        for (node, offset_ms) in self.clocks.lock().iter() {
+            alarm(
+                crate::fault::code::CLOCK_OFFSET,
+                format!("the clock of node_{node} is {offset_ms} ms off the majority"),
+                "set up time synchronisation on that node",
+            );
+        }
+        alarms
+    }
+}
+
+/// Keeps the last reported clock offsets.
+async fn watch_clocks(office: Arc<Office>) {
+    let mut events = office.cluster.events();
+    loop {
+        tokio::select! {
+            () = office.stop.cancelled() => return,
+            event = events.recv() => match event {
+                Ok(ClusterEvent::ClockOffset { node, offset_ms }) => {
+                    let mut clocks = office.clocks.lock();
+                    if offset_ms.abs() > 500 {
+                        clocks.insert(node, offset_ms);
+                    } else {
+                        clocks.remove(&node);
+                    }
+                }
+                Ok(_) | Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => {}
+                Err(tokio::sync::broadcast::error::RecvError::Closed) => return,
+            },
+        }
+    }
+}
+
+/// The tenant commands are about: the only one there is, so far.
+fn tenant(state: &State) -> Option<TenantId> {
+    state.sites.keys().next().cloned()
+}
+
+fn router(office: Arc<Office>) -> Router {
+    let small = Router::new()
+        .route("/v1/cluster", get(reads::cluster))
+        .route("/v1/overview", get(reads::overview))
+        .route("/v1/nodes", get(reads::nodes))
+        .route("/v1/nodes/{id}", get(reads::node))
+        .route("/v1/nodes/invite", post(changes::invite))
+        .route("/v1/extensions", get(reads::extensions))
+        .route("/v1/extensions/{number}", get(reads::extension))
+        .route("/v1/registrations", get(reads::registrations))
+        .route("/v1/agents", get(reads::agents))
+        .route("/v1/agents/{id}", get(reads::agent))
+        .route("/v1/queues", get(reads::queues))
+        .route("/v1/queues/{name}", get(reads::queue))
+        .route("/v1/calls", get(reads::calls))
+        .route("/v1/calls/{id}", get(reads::call))
+        .route("/v1/trunks", get(reads::trunks))
+        .route("/v1/trunks/{name}", get(reads::trunk))
+        .route("/v1/cdrs", get(reads::cdrs))
+        .route("/v1/figures", get(reads::figures))
+        .route("/v1/site", get(sites::current))
+        .route("/v1/site/history", get(sites::history))
+        .route("/v1/site/rollback", post(sites::rollback))
+        .route("/v1/commands", post(changes::command))
+        .route("/v1/openapi.json", get(openapi::document))
+        .route("/metrics", get(health::metrics))
+        .layer(DefaultBodyLimit::max(limits::BODY_BYTES_MAX));
+    let upload = Router::new()
+        .route("/v1/site", post(sites::upload))
+        .layer(DefaultBodyLimit::max(limits::UPLOAD_BYTES_MAX));
+    let timed = small
+        .merge(upload)
+        .layer(middleware::from_fn(answer::timed));
+    let closed =
+        timed
+            .route("/v1/events", get(events::connect))
+            .layer(middleware::from_fn_with_state(
+                Arc::clone(&office),
+                auth::admit,
+            ));
+    // Health says nothing an attacker could use; load balancers ask it without a token.
+    Router::new()
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .merge(closed)
+        .fallback(answer::no_such_path)
+        .method_not_allowed_fallback(answer::no_such_method)
+        .with_state(office)
+}

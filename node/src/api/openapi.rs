@@ -1,0 +1,69 @@
+//! The description of the interface (OpenAPI 3.1), made from the handlers.
+
+use axum::Json;
+use utoipa::OpenApi;
+
+use super::{changes, health, reads, sites};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Strowger",
+        description = "The interface of a Strowger node, version 1."
+    ),
+    paths(
+        reads::cluster,
+        reads::overview,
+        reads::nodes,
+        reads::node,
+        reads::extensions,
+        reads::extension,
+        reads::registrations,
+        reads::agents,
+        reads::agent,
+        reads::queues,
+        reads::queue,
+        reads::calls,
+        reads::call,
+        reads::trunks,
+        reads::trunk,
+        reads::cdrs,
+        reads::figures,
+        sites::upload,
+        sites::current,
+        sites::history,
+        sites::rollback,
+        changes::command,
+        changes::invite,
+        health::live,
+        health::ready,
+        health::metrics,
+    ),
+    components(schemas(strowger_core::api::Event))
+)]
+struct Description;
+
+/// The description as JSON.
+pub async fn document() -> Json<utoipa::openapi::OpenApi> {
+    Json(Description::openapi())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_object_of_the_interface_is_described() {
+        let text = Description::openapi().to_json().expect("JSON");
+        let wanted = [
+            "/v1/nodes",
+            "/v1/commands",
+            "/v1/site/rollback",
+            "SiteChange",
+            "\"Cdr\"",
+        ];
+        for name in wanted {
+            assert!(text.contains(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The folder of blobs: `aa/aabb…`, written once, verified at every read.
+
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use strowger_core::ids::BlobId;
+
+use crate::limits;
+
+/// A folder of files named by their content.
+#[derive(Clone, Debug)]
+pub struct BlobStore {
+    folder: PathBuf,
+}
+
+/// Distinguishes drafts written at the same time.
+static DRAFTS: AtomicU64 = AtomicU64::new(0);
+
+impl BlobStore {
+    /// A store in `folder`, which is made when first needed.
+    pub fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Where a blob lies.
+    pub fn path(&self, id: BlobId) -> PathBuf {
+        let digits = hex::encode(id.0);
+        self.folder
+            .join(digits.get(..2).unwrap_or("00"))
+            .join(digits)
+    }
+
+    /// Stores bytes under their hash, synced; a second time does nothing.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub async fn put(&self, bytes: &[u8]) -> std::io::Result<BlobId> {
+        let id = BlobId(*blake3::hash(bytes).as_bytes());
+        let (path, bytes) = (self.path(id), bytes.to_vec());
+        blocking(move || write(&path, &bytes)).await?;
+        Ok(id)
+    }
+
+    /// The bytes of a blob; `None` when it is not here. A damaged copy is removed.
+    /// Blocks while it reads.
+    pub fn read(&self, id: BlobId) -> Option<Vec<u8>> {
+        let path = self.path(id);
+        let bytes = std::fs::read(&path).ok()?;
+        if *blake3::hash(&bytes).as_bytes() == id.0 {
+            return Some(bytes);
+        }
+        tracing::error!(blob = %id, "a sound file was damaged on disk and is fetched anew");
+        let _ = std::fs::remove_file(&path);
+        None
+    }
+
+    /// [`BlobStore::read`] without blocking.
+    pub async fn get(&self, id: BlobId) -> Option<Vec<u8>> {
+        let store = self.clone();
+        blocking(move || store.read(id)).await
+    }
+
+    /// True when the blob is here and whole.
+    pub async fn holds(&self, id: BlobId) -> bool {
+        self.get(id).await.is_some()
+    }
+
+    /// At most `length` bytes from `offset`; `None` when the blob is not here.
+    pub async fn piece(&self, id: BlobId, offset: u64, length: usize) -> Option<Vec<u8>> {
+        let path = self.path(id);
+        blocking(move || {
+            let mut file = std::fs::File::open(&path).ok()?;
+            file.seek(SeekFrom::Start(offset)).ok()?;
+            let limit = u64::try_from(length.min(limits::BLOB_PIECE_BYTES)).ok()?;
+            let mut bytes = Vec::new();
+            file.take(limit).read_to_end(&mut bytes).ok()?;
+            Some(bytes)
+        })
+        .await
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder)?;
+    let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+    let draft = folder.join(format!("draft.{}.{number}", std::process::id()));
+    let mut file = std::fs::File::create(&draft)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&draft, path)?;
+    std::fs::File::open(folder)?.sync_all()
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => value,
+        Err(failed) => std::panic::resume_unwind(failed.into_panic()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_put_comes_back_and_damage_is_noticed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = BlobStore::new(folder.path().join("blobs"));
+        let id = store.put(b"hello there").await.expect("stored");
+        assert_eq!(store.put(b"hello there").await.expect("again"), id);
+        assert_eq!(
+            store.get(id).await.as_deref(),
+            Some(b"hello there".as_slice())
+        );
+        assert_eq!(
+            store.piece(id, 6, 3).await.as_deref(),
+            Some(b"the".as_slice())
+        );
+        assert_eq!(
+            store.piece(id, 99, 3).await.as_deref(),
+            Some(b"".as_slice())
+        );
+        assert!(store.get(BlobId([7; 32])).await.is_none());
+        std::fs::write(store.path(id), b"hello xhere").expect("damage");
+        assert!(store.get(id).await.is_none());
+        assert!(!store.path(id).exists(), "the damaged copy is gone");
+    }
+}

@@ -1,0 +1,198 @@
+//! The text that Prometheus reads, made from the same folds as everything else.
+
+use std::fmt::Write;
+
+use strowger_cluster::ClusterFigures;
+use strowger_core::api;
+
+/// What the metrics are made of.
+#[derive(Debug)]
+pub struct Readings<'a> {
+    /// Totals of the queues.
+    pub figures: &'a [api::Figures],
+    /// Trunks.
+    pub trunks: &'a [api::Trunk],
+    /// Live calls.
+    pub calls: u64,
+    /// Registered contacts.
+    pub registrations: u64,
+    /// Agreement and storage.
+    pub cluster: &'a ClusterFigures,
+    /// RTP port pairs in use on this node.
+    pub rtp_ports: u64,
+    /// Event readers connected here.
+    pub event_readers: u64,
+}
+
+/// The metrics as text, format version 0.0.4.
+pub fn text(readings: &Readings<'_>) -> String {
+    let mut out = String::with_capacity(4_096);
+    type Total = (&'static str, fn(&api::Figures) -> u64);
+    let totals: [Total; 6] = [
+        ("offered", |figures| figures.offered),
+        ("answered", |figures| figures.answered),
+        ("abandoned", |figures| figures.abandoned),
+        ("overflowed", |figures| figures.overflowed),
+        ("callback_taken", |figures| figures.callback_taken),
+        ("node_lost", |figures| figures.node_lost),
+    ];
+    for (word, value) in totals {
+        let name = format!("strowger_queue_{word}_total");
+        head(
+            &mut out,
+            &name,
+            "counter",
+            "Callers of the queue, by what became of them.",
+        );
+        for figures in readings.figures {
+            line(&mut out, &name, &queue_labels(figures), value(figures));
+        }
+    }
+    let name = "strowger_queue_waiting";
+    head(&mut out, name, "gauge", "Callers waiting.");
+    for figures in readings.figures {
+        line(&mut out, name, &queue_labels(figures), figures.waiting);
+    }
+    let name = "strowger_trunk_channels_in_use";
+    head(
+        &mut out,
+        name,
+        "gauge",
+        "Channels of the trunk in use over the whole cluster.",
+    );
+    for trunk in readings.trunks {
+        line(&mut out, name, &[("trunk", &trunk.name)], trunk.in_use);
+    }
+    let cluster = readings.cluster;
+    let single = [
+        (
+            "strowger_calls",
+            "gauge",
+            "Live calls of the cluster.",
+            readings.calls,
+        ),
+        (
+            "strowger_registrations",
+            "gauge",
+            "Registered contacts.",
+            readings.registrations,
+        ),
+        ("strowger_raft_term", "gauge", "Raft term.", cluster.term),
+        (
+            "strowger_raft_applied",
+            "gauge",
+            "Index of the last applied entry.",
+            cluster.applied,
+        ),
+        (
+            "strowger_raft_entries_total",
+            "counter",
+            "Entries applied by this life.",
+            cluster.entries,
+        ),
+        (
+            "strowger_raft_proposals_total",
+            "counter",
+            "Commands applied.",
+            cluster.proposals,
+        ),
+        (
+            "strowger_raft_syncs_total",
+            "counter",
+            "Synced writes of this life.",
+            cluster.syncs,
+        ),
+        (
+            "strowger_rtp_ports_in_use",
+            "gauge",
+            "RTP port pairs in use here.",
+            readings.rtp_ports,
+        ),
+        (
+            "strowger_event_readers",
+            "gauge",
+            "Event readers here.",
+            readings.event_readers,
+        ),
+    ];
+    for (name, kind, help, value) in single {
+        head(&mut out, name, kind, help);
+        line(&mut out, name, &[], value);
+    }
+    out
+}
+
+fn queue_labels(figures: &api::Figures) -> [(&'static str, &str); 2] {
+    [("tenant", &figures.tenant), ("queue", &figures.queue)]
+}
+
+fn head(out: &mut String, name: &str, kind: &str, help: &str) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+}
+
+fn line(out: &mut String, name: &str, labels: &[(&str, &str)], value: u64) {
+    out.push_str(name);
+    for (place, (label, text)) in labels.iter().enumerate() {
+        out.push(if place == 0 { '{' } else { ',' });
+        let _ = write!(out, "{label}=\"");
+        for letter in text.chars() {
+            match letter {
+                '\\' => out.push_str("\\\\"),
+                '"' => out.push_str("\\\""),
+                '\n' => out.push_str("\\n"),
+                other => out.push(other),
+            }
+        }
+        out.push('"');
+    }
+    if !labels.is_empty() {
+        out.push('}');
+    }
+    let _ = writeln!(out, " {value}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped_and_names_are_those_of_the_interface() {
+        let figures = [api::Figures {
+            tenant: "a\"b\\c\nd".to_owned(),
+            queue: "main".to_owned(),
+            offered: 3,
+            answered: 2,
+            waiting: 1,
+            ..api::Figures::default()
+        }];
+        let cluster = ClusterFigures {
+            term: 4,
+            applied: 99,
+            ..ClusterFigures::default()
+        };
+        let text = text(&Readings {
+            figures: &figures,
+            trunks: &[],
+            calls: 5,
+            registrations: 6,
+            cluster: &cluster,
+            rtp_ports: 7,
+            event_readers: 0,
+        });
+        let wanted = [
+            "strowger_queue_offered_total{tenant=\"a\\\"b\\\\c\\nd\",queue=\"main\"} 3\n",
+            "strowger_queue_answered_total{tenant=\"a\\\"b\\\\c\\nd\",queue=\"main\"} 2\n",
+            "strowger_queue_waiting{tenant=\"a\\\"b\\\\c\\nd\",queue=\"main\"} 1\n",
+            "strowger_calls 5\n",
+            "strowger_registrations 6\n",
+            "strowger_raft_term 4\n",
+            "strowger_raft_applied 99\n",
+            "strowger_rtp_ports_in_use 7\n",
+            "# TYPE strowger_queue_offered_total counter\n",
+        ];
+        for line in wanted {
+            assert!(text.contains(line), "{line} in\n{text}");
+        }
+    }
+}
