@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use rocksdb::{Direction, IteratorMode, ReadOptions};
 use serde::{Deserialize, Serialize};
+use strowger_core::ports::Row;
 use tokio::sync::{mpsc, oneshot};
 
 use super::SnapshotMeta;
@@ -165,10 +166,7 @@ fn hold(
 
 type RawRow = Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>;
 
-fn gather(
-    family: Family,
-    walk: impl Iterator<Item = RawRow>,
-) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+fn gather(family: Family, walk: impl Iterator<Item = RawRow>) -> Result<Vec<Row>, StoreError> {
     let mut rows = Vec::new();
     let mut bytes = 0;
     for item in walk {
