@@ -58,7 +58,10 @@ fn a_killed_leader_is_replaced_long_before_its_lease_ends() {
             .iter()
             .map(|node| node.cluster().figures().forced_elections)
             .sum();
-        assert_eq!(now, forced + 1, "one survivor stood");
+        assert!(
+            now > forced,
+            "a survivor stood without waiting for the lease"
+        );
         let mut certain = false;
         while let Ok(event) = events.try_recv() {
             certain |= matches!(

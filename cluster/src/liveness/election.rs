@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use strowger_core::ports::NodeNumber;
 
 use crate::core::Core;
+use crate::event::Liveness;
 use crate::limits;
 use crate::raft::LogId;
 use crate::transport::wire::Kind;
@@ -53,8 +54,9 @@ pub async fn after_death(core: Arc<Core>, dead: NodeNumber) {
     .into_iter()
     .filter(|(voter, position)| match position {
         Ok(Position(theirs)) => (*theirs, core.node) > (mine, *voter),
-        // Unreachable survivors cannot stand either.
-        Err(_) => false,
+        // A living survivor that is only slow to answer goes by its number, so that
+        // two slow ones do not both think themselves first.
+        Err(_) => *voter < core.node && matches!(core.liveness(*voter), Liveness::Alive { .. }),
     })
     .count();
     let turn = u32::try_from(ahead).unwrap_or(u32::MAX);
