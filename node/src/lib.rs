@@ -10,15 +10,22 @@
 //! | [`secrets`] | keys of the cluster, sealed credentials, the admin token |
 //! | [`blobs`], [`peer`] | sound files on every node, what nodes ask each other |
 //! | [`view`], [`metrics`] | the state folded into what people and programs read |
+//! | [`api`] | the HTTP and WebSocket interface |
+//! | [`telephony`] | calls: actors, signalling and media of this node |
+//! | [`founding`], [`daemon`], [`logging`] | how a node begins, runs, ends and says what happened |
+//! | [`demo`] | a three-node exchange on one machine |
 //! | [`fault`] | codes, messages and exit codes |
 
 pub mod api;
 pub mod blobs;
 pub mod config;
+pub mod daemon;
 pub mod demo;
 pub mod document;
 pub mod fault;
+pub mod founding;
 pub mod limits;
+pub mod logging;
 pub mod metrics;
 pub mod peer;
 pub mod secrets;

@@ -22,8 +22,6 @@ type Part<'d, 't> = Section<'d, 't>;
 pub(super) struct Reading<'d, 't, 'a> {
     root: Part<'d, 't>,
     attachments: &'a BTreeMap<String, Vec<u8>>,
-    /// Sounds already read, by path.
-    sounds: BTreeMap<String, BlobId>,
     read: SiteRead,
 }
 
@@ -59,41 +57,41 @@ impl<'d, 't, 'a> Reading<'d, 't, 'a> {
         Ok(Self {
             root,
             attachments,
-            sounds: BTreeMap::new(),
             read,
         })
     }
 
-    /// Reads everything else.
+    /// Reads everything else. A misspelt section is told before what it leaves unknown.
     pub(super) fn all(mut self) -> Result<SiteRead, Fault> {
-        for part in self.parts("extension")? {
-            self.extension(part)?;
-        }
-        for part in self.parts("queue")? {
-            self.queue(part)?;
-        }
-        for part in self.parts("number")? {
-            self.number(part)?;
-        }
-        for part in self.parts("agent")? {
-            self.agent(part)?;
-        }
-        for part in self.parts("trunk")? {
-            self.trunk(part)?;
-        }
-        for part in self.parts("route")? {
-            self.route(part)?;
-        }
+        let extensions = self.parts("extension")?;
+        let queues = self.parts("queue")?;
+        let numbers = self.parts("number")?;
+        let agents = self.parts("agent")?;
+        let trunks = self.parts("trunk")?;
+        let routes = self.parts("route")?;
         self.root.finish()?;
+        let mut rest = Rest {
+            attachments: self.attachments,
+            sounds: BTreeMap::new(),
+            read: self.read,
+        };
+        extensions
+            .into_iter()
+            .try_for_each(|part| rest.extension(part))?;
+        queues.into_iter().try_for_each(|part| rest.queue(part))?;
+        numbers.into_iter().try_for_each(|part| rest.number(part))?;
+        agents.into_iter().try_for_each(|part| rest.agent(part))?;
+        trunks.into_iter().try_for_each(|part| rest.trunk(part))?;
+        routes.into_iter().try_for_each(|part| rest.route(part))?;
         // Longest prefix first, as the look-up wants it; equal lengths in text order.
-        let routes = &mut self.read.site.routes;
+        let routes = &mut rest.read.site.routes;
         routes.sort_by(|a, b| {
             b.prefix
                 .len()
                 .cmp(&a.prefix.len())
-                .then(a.prefix.cmp(&b.prefix))
+                .then_with(|| a.prefix.cmp(&b.prefix))
         });
-        Ok(self.read)
+        Ok(rest.read)
     }
 
     fn parts(&mut self, key: &'static str) -> Result<Vec<Part<'d, 't>>, Fault> {
@@ -106,8 +104,18 @@ impl<'d, 't, 'a> Reading<'d, 't, 'a> {
         }
         Ok(parts)
     }
+}
 
-    fn extension(&mut self, mut part: Part<'d, 't>) -> Result<(), Fault> {
+/// What is read once all sections are known.
+struct Rest<'a> {
+    attachments: &'a BTreeMap<String, Vec<u8>>,
+    /// Sounds already read, by path.
+    sounds: BTreeMap<String, BlobId>,
+    read: SiteRead,
+}
+
+impl<'a> Rest<'a> {
+    fn extension(&mut self, mut part: Part<'_, '_>) -> Result<(), Fault> {
         let range = part.text("range")?;
         let file = part.text("file")?;
         let contact = part.text("contact")?;
@@ -182,7 +190,7 @@ impl<'d, 't, 'a> Reading<'d, 't, 'a> {
         Ok(extension)
     }
 
-    fn queue(&mut self, mut part: Part<'d, 't>) -> Result<(), Fault> {
+    fn queue(&mut self, mut part: Part<'_, '_>) -> Result<(), Fault> {
         let name = named(&mut part, "name")?;
         let strategy = match part.text("strategy")? {
             None => Strategy::LongestIdle,
@@ -216,7 +224,7 @@ impl<'d, 't, 'a> Reading<'d, 't, 'a> {
         known.map_or(Ok(()), |_| Err(duplicate("queue", &name)))
     }
 
-    fn number(&mut self, mut part: Part<'d, 't>) -> Result<(), Fault> {
+    fn number(&mut self, mut part: Part<'_, '_>) -> Result<(), Fault> {
         let number = named(&mut part, "number")?;
         let target = part.required("target")?;
         let public = part.flag("public")?.unwrap_or(false);
@@ -256,7 +264,7 @@ impl<'d, 't, 'a> Reading<'d, 't, 'a> {
         Ok(())
     }
 
-    fn agent(&mut self, mut part: Part<'d, 't>) -> Result<(), Fault> {
+    fn agent(&mut self, mut part: Part<'_, '_>) -> Result<(), Fault> {
         let (id, range) = (part.text("id")?, part.text("range")?);
         let extension = part.text("extension")?;
         let contact = part.text("contact")?;
@@ -306,7 +314,7 @@ impl<'d, 't, 'a> Reading<'d, 't, 'a> {
         Ok(())
     }
 
-    fn trunk(&mut self, mut part: Part<'d, 't>) -> Result<(), Fault> {
+    fn trunk(&mut self, mut part: Part<'_, '_>) -> Result<(), Fault> {
         let name = named(&mut part, "name")?;
         let destinations = part.texts("destinations")?.unwrap_or_default();
         let sources = part.texts("sources")?.unwrap_or_default();
@@ -340,7 +348,7 @@ impl<'d, 't, 'a> Reading<'d, 't, 'a> {
         known.map_or(Ok(()), |_| Err(duplicate("trunk", &name)))
     }
 
-    fn route(&mut self, mut part: Part<'d, 't>) -> Result<(), Fault> {
+    fn route(&mut self, mut part: Part<'_, '_>) -> Result<(), Fault> {
         let prefix = part.required("prefix")?;
         let strip = part
             .number("strip", 0..=32)?
