@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use strowger_core::call::{CallRow, Caller, Cause, Codec, FlowRef, LegRole, LegRow, Transport};
+use strowger_core::call::{
+    CallRow, Caller, Cause, Codec, FlowRef, LegRole, LegRow, Offer, Transport,
+};
 use strowger_core::cdr::CdrRow;
 use strowger_core::floor::agent::AgentState;
 use strowger_core::floor::queue::FigureRow;
@@ -158,7 +160,9 @@ impl World {
             index: self.index,
             stamp_ms: self.now,
         };
+        let before = self.state(offers);
         let replies = self.copy.apply(meta, &batch);
+        self.state(|state| order_is_kept(state, &before));
         assert_eq!(replies.len(), batch.len(), "one reply for each proposal");
         self.log.push((meta, batch));
         let broken = self.state(State::check);
@@ -516,6 +520,39 @@ impl World {
             }
             Effect::Drop(leg) => {
                 seen.legs.remove(&leg);
+            }
+        }
+    }
+}
+
+/// Offers under way.
+fn offers(state: &State) -> BTreeMap<CallId, Offer> {
+    let calls = state.calls.values();
+    let offered = calls.filter_map(|call| Some((call.id, call.visit.as_ref()?.offer.clone()?)));
+    offered.collect()
+}
+
+/// Whoever was offered a caller just now had no earlier one to be offered: of the
+/// queues the agent serves, each earlier caller has an offer or was missed by him.
+fn order_is_kept(state: &State, before: &BTreeMap<CallId, Offer>) {
+    for (call, offer) in offers(state) {
+        if before.get(&call) == Some(&offer) {
+            continue;
+        }
+        let site = state.site(&tenant()).expect("the site is in force");
+        let spec = site.agents.get(&offer.agent).expect("offers go to agents");
+        for queue in &spec.queues {
+            let queue = (tenant(), queue.clone());
+            let earlier = state.waiting(&queue);
+            for other in earlier.take_while(|other| other.id < call) {
+                let visit = other.visit.as_ref().expect("a waiting call is in a queue");
+                let missed = visit.passed_over.iter().any(|(who, _)| *who == offer.agent);
+                let kept = visit.offer.is_some() || missed;
+                assert!(
+                    kept,
+                    "{call} was offered to {} before {}",
+                    offer.agent, other.id
+                );
             }
         }
     }

@@ -64,7 +64,7 @@ fn a_request_out_of_the_window_is_refused() {
         assert_eq!(world.commit(vec![ask(sequence)]), [Reply::Done]);
     }
     let forgotten = Reply::Refused(Refusal::Forgotten);
-    assert_eq!(world.commit(vec![ask(1)]), [forgotten.clone()]);
+    assert_eq!(world.commit(vec![ask(1)]), std::slice::from_ref(&forgotten));
     assert_eq!(world.commit(vec![ask(2)]), [Reply::Done]);
     let kept = world
         .copy
@@ -82,7 +82,7 @@ fn a_new_life_of_a_proposer_starts_a_new_window() {
     world.commit(vec![ask(1)]);
     assert_eq!(world.commit(vec![ask(2)]), [Reply::Done]);
     let stale = Reply::Refused(Refusal::Stale);
-    assert_eq!(world.commit(vec![ask(1)]), [stale.clone()]);
+    assert_eq!(world.commit(vec![ask(1)]), std::slice::from_ref(&stale));
     let kept = world
         .copy
         .rows

@@ -388,23 +388,6 @@ fn figures_match_records(state: &State, cdrs: &[strowger_core::cdr::CdrRow]) {
     }
 }
 
-/// Among callers of one queue whom nobody has missed, an earlier one is offered first.
-fn order_is_kept(state: &State) {
-    for queue in state.figures.keys() {
-        let mut passed_by = None;
-        for call in state.waiting(queue) {
-            let visit = call.visit.as_ref().expect("a waiting call is in a queue");
-            match &visit.offer {
-                None if visit.passed_over.is_empty() => passed_by = Some(call.id),
-                Some(_) if visit.passed_over.is_empty() => {
-                    assert_eq!(passed_by, None, "{} was served before it", call.id);
-                }
-                _ => {}
-            }
-        }
-    }
-}
-
 /// Ends whatever is left and gives the owners time.
 fn close_down(world: &mut World) {
     world.reconcile();
@@ -417,7 +400,7 @@ fn close_down(world: &mut World) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 80, ..ProptestConfig::default() })]
 
     #[test]
     fn every_day_keeps_the_invariants(steps in prop::collection::vec(step(), 1..80)) {
@@ -452,21 +435,6 @@ proptest! {
         }
         prop_assert_eq!(other.machine.state_hash(), world.copy.machine.state_hash());
         prop_assert!(other.rows == world.copy.rows);
-    }
-
-    #[test]
-    fn callers_of_a_queue_are_served_in_order(
-        steps in prop::collection::vec(step(), 1..80),
-    ) {
-        let mut world = floor();
-        for one in &steps {
-            // Agents who come and go by queue change who may be asked, not the order.
-            if matches!(one, Step::Site { .. }) {
-                continue;
-            }
-            play(&mut world, one);
-            world.state(order_is_kept);
-        }
     }
 
     #[test]
