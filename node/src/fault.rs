@@ -65,8 +65,6 @@ pub mod code {
     pub const OUTCOME_UNKNOWN: &str = "SW0606";
     /// The event cursor is too old.
     pub const RESYNC: &str = "SW0607";
-    /// The reader of events is too slow.
-    pub const SLOW_READER: &str = "SW0608";
     /// Too many nodes lack a file that the site names.
     pub const BLOB_MAJORITY: &str = "SW0609";
     /// A node's clock is off.

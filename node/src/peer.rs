@@ -38,8 +38,8 @@ pub struct PeerStatus {
     pub applied: u64,
     /// Version of the program.
     pub version: String,
-    /// Hash of the floor and the index it stands at.
-    pub state_hash: Option<(u64, [u8; 16])>,
+    /// Hash of the floor at `applied`.
+    pub state_hash: Option<[u8; 16]>,
 }
 
 /// A piece of a blob; `None` when the node does not hold it.
@@ -68,12 +68,14 @@ pub async fn ask<T: serde::de::DeserializeOwned>(
 
 /// What this node says about itself.
 pub async fn status(cluster: &Cluster) -> PeerStatus {
+    let hash = cluster.state_hash().await;
     let figures = cluster.figures();
     PeerStatus {
         term: figures.term,
-        applied: figures.applied,
+        // The index the hash stands at, so that both can be compared between nodes.
+        applied: hash.map_or(figures.applied, |(index, _)| index),
         version: crate::VERSION.to_owned(),
-        state_hash: cluster.state_hash().await,
+        state_hash: hash.map(|(_, hash)| hash),
     }
 }
 

@@ -107,7 +107,7 @@ pub fn nodes(
                 version: answer.map(|status| status.version.clone()),
                 state_hash: answer
                     .and_then(|status| status.state_hash)
-                    .map(|(index, hash)| format!("{index}:{}", hex::encode(hash))),
+                    .map(hex::encode),
                 service_addresses: state
                     .addresses
                     .values()
