@@ -2,8 +2,9 @@
 //!
 //! All of them parse from one value of a list (`split_list` takes lists apart) and print back.
 
-use super::uri::{Uri, parse_hostport};
+use super::uri::{Uri, UriRef, parse_hostport};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 
 /// A display name, a URI and header parameters: From, To, Contact, Route and their kin.
@@ -31,53 +32,21 @@ impl NameAddr {
     /// Reads one address; `None` when it breaks the grammar.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let text = text.trim();
-        let (display, rest) = if text.starts_with('"') {
-            let end = quoted_end(text)?;
-            let (quoted, rest) = text.split_at_checked(end)?;
-            let inner = quoted.get(1..quoted.len().checked_sub(1)?)?;
-            (Some(unquote(inner)), rest.trim_start())
-        } else if let Some(at) = text.find('<') {
-            let (name, rest) = text.split_at_checked(at)?;
-            let name = name.trim();
-            if !name
-                .chars()
-                .all(|c| is_token_char(c) || c == ' ' || c == '\t')
-            {
-                return None;
-            }
-            ((!name.is_empty()).then(|| name.to_owned()), rest)
-        } else {
-            (None, text)
-        };
-        if let Some(rest) = rest.strip_prefix('<') {
-            let (uri, tail) = rest.split_once('>')?;
-            let params = tail.trim();
-            if !(params.is_empty() || valid_params(params)) {
-                return None;
-            }
-            return Some(Self {
-                display,
-                uri: Uri::parse(uri)?,
-                params: tidy_params(params),
-            });
-        }
-        if display.is_some() {
-            return None;
-        }
-        // Without brackets every parameter belongs to the header and a '?' or ',' is not allowed
-        // (RFC 3261 §20.10).
-        let cut = rest.find(';').unwrap_or(rest.len());
-        let (uri, params) = rest.split_at_checked(cut)?;
-        let uri = uri.trim_end();
-        if uri.contains(['?', ',']) || !(params.is_empty() || valid_params(params)) {
-            return None;
-        }
+        let parts = NameAddrRef::parse(text)?;
         Some(Self {
-            display: None,
-            uri: Uri::parse(uri)?,
-            params: tidy_params(params),
+            display: match parts.display {
+                Display::None => None,
+                Display::Words(words) => Some(words.to_owned()),
+                Display::Quoted(inner) => Some(unquote(inner)),
+            },
+            uri: Uri::parse(parts.uri)?,
+            params: tidy_params(parts.params),
         })
+    }
+
+    /// True when the text is one well-formed address.
+    pub(super) fn is_valid(text: &str) -> bool {
+        NameAddrRef::parse(text).is_some_and(|parts| UriRef::parse(parts.uri).is_some())
     }
 
     /// A header parameter: outer `None` absent, inner `None` without a value.
@@ -119,6 +88,66 @@ impl fmt::Display for NameAddr {
     }
 }
 
+enum Display<'a> {
+    None,
+    Words(&'a str),
+    Quoted(&'a str),
+}
+
+/// The parts of an address, borrowed; the URI is not looked into.
+struct NameAddrRef<'a> {
+    display: Display<'a>,
+    uri: &'a str,
+    params: &'a str,
+}
+
+impl<'a> NameAddrRef<'a> {
+    fn parse(text: &'a str) -> Option<Self> {
+        let text = text.trim();
+        let (display, rest) = if text.starts_with('"') {
+            let (quoted, rest) = text.split_at_checked(quoted_end(text)?)?;
+            let inner = quoted.get(1..quoted.len().checked_sub(1)?)?;
+            (Display::Quoted(inner), rest.trim_start())
+        } else if let Some(at) = text.find('<') {
+            let (name, rest) = text.split_at_checked(at)?;
+            let name = name.trim();
+            let fits = |c| is_token_char(c) || c == ' ' || c == '\t';
+            if !name.chars().all(fits) {
+                return None;
+            }
+            let words = if name.is_empty() {
+                Display::None
+            } else {
+                Display::Words(name)
+            };
+            (words, rest)
+        } else {
+            return Self::parse_bare(text);
+        };
+        let (uri, tail) = rest.strip_prefix('<')?.split_once('>')?;
+        let params = tail.trim();
+        (params.is_empty() || valid_params(params)).then_some(Self {
+            display,
+            uri,
+            params,
+        })
+    }
+
+    /// Without brackets every parameter belongs to the header, and a '?' or ',' is not allowed
+    /// (RFC 3261 §20.10).
+    fn parse_bare(text: &'a str) -> Option<Self> {
+        let cut = text.find(';').unwrap_or(text.len());
+        let (uri, params) = text.split_at_checked(cut)?;
+        let uri = uri.trim_end();
+        let fits = !uri.contains(['?', ',']) && (params.is_empty() || valid_params(params));
+        fits.then_some(Self {
+            display: Display::None,
+            uri,
+            params,
+        })
+    }
+}
+
 /// One Via value (RFC 3261 §20.42, RFC 3581).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Via {
@@ -136,6 +165,23 @@ impl Via {
     /// Reads one Via value; `None` when it breaks the grammar.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
+        let (transport, sent_by, params) = Self::parts(text)?;
+        let (host, port) = parse_hostport(&sent_by)?;
+        Some(Self {
+            transport: transport.to_ascii_uppercase(),
+            host: host.to_owned(),
+            port,
+            params: tidy_params(params),
+        })
+    }
+
+    /// True when the text is one well-formed Via value.
+    pub(super) fn is_valid(text: &str) -> bool {
+        Self::parts(text).is_some_and(|(_, sent_by, _)| parse_hostport(&sent_by).is_some())
+    }
+
+    /// Transport, sent-by without white space, and parameters.
+    fn parts(text: &str) -> Option<(&str, Cow<'_, str>, &str)> {
         let (name, rest) = text.trim().split_once('/')?;
         let (version, rest) = rest.split_once('/')?;
         if !name.trim().eq_ignore_ascii_case("SIP") || version.trim() != "2.0" {
@@ -152,14 +198,13 @@ impl Via {
         if !(params.is_empty() || valid_params(params)) {
             return None;
         }
-        let sent_by: String = sent_by.chars().filter(|c| !c.is_whitespace()).collect();
-        let (host, port) = parse_hostport(&sent_by)?;
-        Some(Self {
-            transport: transport.to_ascii_uppercase(),
-            host: host.to_owned(),
-            port,
-            params: tidy_params(params),
-        })
+        let sent_by = sent_by.trim();
+        let sent_by = if sent_by.contains(char::is_whitespace) {
+            Cow::Owned(sent_by.split_whitespace().collect())
+        } else {
+            Cow::Borrowed(sent_by)
+        };
+        Some((transport, sent_by, params))
     }
 
     /// The branch parameter.
@@ -454,5 +499,9 @@ fn valid_param(item: &str) -> bool {
 }
 
 pub(crate) fn is_token_char(c: char) -> bool {
-    c.is_ascii_alphanumeric() || "-.!%*_+`'~".contains(c)
+    c.is_ascii_alphanumeric()
+        || matches!(
+            c,
+            '-' | '.' | '!' | '%' | '*' | '_' | '+' | '`' | '\'' | '~'
+        )
 }

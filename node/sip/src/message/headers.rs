@@ -21,6 +21,7 @@ macro_rules! header_names {
             /// The name for this text, long or compact form, in any case.
             #[must_use]
             pub fn from_text(text: &str) -> Self {
+                // Comparing lengths first leaves two or three candidates of each.
                 $(
                     if text.eq_ignore_ascii_case($name) $(|| text.eq_ignore_ascii_case($compact))? {
                         return Self::$variant;

@@ -3,7 +3,7 @@
 //! Two steps: frame (start line, header lines, body), then check. What fails the check is
 //! answered when it still says whom to answer; `Rejected::response` is that answer.
 
-use super::address::{CSeq, NameAddr, Via, is_token_char};
+use super::address::{CSeq, NameAddr, Via, is_token_char, param_of};
 use super::build::response_to;
 use super::{HeaderName, Headers, Message, Method, Request, Response, Uri};
 use crate::limits;
@@ -121,10 +121,14 @@ fn length_of(value: &str) -> Result<usize, ParseError> {
 
 /// Index just behind the blank line.
 pub(crate) fn head_end(bytes: &[u8]) -> Option<usize> {
-    bytes
-        .windows(4)
-        .position(|w| w == b"\r\n\r\n")
-        .map(|at| at + 4)
+    let mut from = 0;
+    loop {
+        let at = from + bytes.get(from..)?.iter().position(|b| *b == b'\r')?;
+        if bytes.get(at..at + 4)? == b"\r\n\r\n" {
+            return Some(at + 4);
+        }
+        from = at + 1;
+    }
 }
 
 /// Joins folded lines (RFC 3261 §7.3.1).
@@ -334,11 +338,17 @@ fn check_addresses(request: &Request) -> Result<(), ParseError> {
         }
         for value in values {
             let star = value == "*" && request.method == Method::Register;
-            let address = NameAddr::parse(value);
-            if address.is_none() && !(star && name == HeaderName::Contact) {
+            if star && name == HeaderName::Contact {
+                continue;
+            }
+            if !NameAddr::is_valid(value) {
                 return Err(ParseError::new("malformed address", Some(&name)));
             }
-            let expires = address.as_ref().and_then(|a| a.param("expires")).flatten();
+            let tail = value.rsplit('>').next().unwrap_or("");
+            let tail = tail
+                .get(tail.find(';').unwrap_or(tail.len())..)
+                .unwrap_or("");
+            let expires = param_of(tail, "expires").flatten();
             if expires.is_some_and(|text| text.parse::<u32>().is_err()) {
                 return Err(ParseError::new("expires out of range", Some(&name)));
             }
@@ -362,7 +372,7 @@ fn check_common(headers: &Headers) -> Result<(), ParseError> {
         }
     }
     for name in [HeaderName::From, HeaderName::To] {
-        if headers.get(&name).and_then(NameAddr::parse).is_none() {
+        if !headers.get(&name).is_some_and(NameAddr::is_valid) {
             return Err(ParseError::new("malformed address", Some(&name)));
         }
     }
@@ -387,10 +397,7 @@ fn check_common(headers: &Headers) -> Result<(), ParseError> {
     if vias.len() > limits::VIAS_MAX {
         return Err(ParseError::new("too many values", Some(&HeaderName::Via)));
     }
-    if !vias
-        .iter()
-        .all(|via| !via.is_empty() && Via::parse(via).is_some())
-    {
+    if !vias.iter().all(|via| !via.is_empty() && Via::is_valid(via)) {
         return Err(ParseError::new("malformed value", Some(&HeaderName::Via)));
     }
     Ok(())

@@ -37,6 +37,87 @@ pub struct Uri {
     pub headers: String,
 }
 
+/// The parts of a URI, borrowed: what checking costs, without what keeping costs.
+pub(super) struct UriRef<'a> {
+    scheme: SchemeRef<'a>,
+    user: Option<&'a str>,
+    host: &'a str,
+    port: Option<u16>,
+    params: &'a str,
+    headers: &'a str,
+}
+
+#[derive(Clone, Copy)]
+enum SchemeRef<'a> {
+    Sip,
+    Sips,
+    Tel,
+    Other(&'a str),
+}
+
+impl SchemeRef<'_> {
+    fn to_owned(self) -> Scheme {
+        match self {
+            Self::Sip => Scheme::Sip,
+            Self::Sips => Scheme::Sips,
+            Self::Tel => Scheme::Tel,
+            Self::Other(name) => Scheme::Other(name.to_ascii_lowercase()),
+        }
+    }
+}
+
+impl<'a> UriRef<'a> {
+    pub(super) fn parse(text: &'a str) -> Option<Self> {
+        let forbidden = |b: u8| b <= b' ' || matches!(b, b'<' | b'>' | b'"' | 0x7f);
+        if text.bytes().any(forbidden) {
+            return None;
+        }
+        let (scheme, rest) = text.split_once(':')?;
+        let scheme = parse_scheme(scheme)?;
+        let cut = match scheme {
+            SchemeRef::Sip | SchemeRef::Sips => return Self::parse_sip(scheme, rest),
+            SchemeRef::Tel => rest.find(';').unwrap_or(rest.len()),
+            SchemeRef::Other(_) => rest.len(),
+        };
+        (!rest.is_empty()).then_some(())?;
+        Some(Self {
+            scheme,
+            user: Some(rest.get(..cut)?),
+            host: "",
+            port: None,
+            params: rest.get(cut..)?,
+            headers: "",
+        })
+    }
+
+    fn parse_sip(scheme: SchemeRef<'a>, rest: &'a str) -> Option<Self> {
+        // The user part may itself contain ';', '?' and '/', so '@' is looked for first.
+        let (user, rest) = match rest.rsplit_once('@') {
+            Some((user, rest)) if valid_user(user) => (Some(user), rest),
+            Some(_) => return None,
+            None => (None, rest),
+        };
+        let cut = rest.find([';', '?']).unwrap_or(rest.len());
+        let (hostport, tail) = rest.split_at_checked(cut)?;
+        let (params, headers) = match tail.find('?') {
+            Some(at) => tail.split_at_checked(at)?,
+            None => (tail, ""),
+        };
+        let (host, port) = parse_hostport(hostport)?;
+        if !valid_escapes(params) || params.contains(";;") || params.ends_with(';') {
+            return None;
+        }
+        Some(Self {
+            scheme,
+            user,
+            host,
+            port,
+            params,
+            headers,
+        })
+    }
+}
+
 impl Uri {
     /// A `sip:` URI.
     #[must_use]
@@ -60,60 +141,13 @@ impl Uri {
     /// Reads a URI; `None` when it breaks the grammar.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        if text
-            .bytes()
-            .any(|b| b <= b' ' || matches!(b, b'<' | b'>' | b'"' | 0x7f))
-        {
-            return None;
-        }
-        let (scheme, rest) = text.split_once(':')?;
-        let scheme = parse_scheme(scheme)?;
-        match scheme {
-            Scheme::Sip | Scheme::Sips => Self::parse_sip(scheme, rest),
-            Scheme::Tel | Scheme::Other(_) => {
-                if rest.is_empty() {
-                    return None;
-                }
-                let cut = match scheme {
-                    Scheme::Tel => rest.find(';').unwrap_or(rest.len()),
-                    _ => rest.len(),
-                };
-                Some(Self {
-                    scheme,
-                    user: Some(rest.get(..cut)?.to_owned()),
-                    host: String::new(),
-                    port: None,
-                    params: rest.get(cut..)?.to_owned(),
-                    headers: String::new(),
-                })
-            }
-        }
-    }
-
-    fn parse_sip(scheme: Scheme, rest: &str) -> Option<Self> {
-        // The user part may itself contain ';', '?' and '/', so '@' is looked for first.
-        let (user, rest) = match rest.rsplit_once('@') {
-            Some((user, rest)) if valid_user(user) => (Some(user.to_owned()), rest),
-            Some(_) => return None,
-            None => (None, rest),
-        };
-        let cut = rest.find([';', '?']).unwrap_or(rest.len());
-        let (hostport, tail) = rest.split_at_checked(cut)?;
-        let (params, headers) = match tail.find('?') {
-            Some(at) => tail.split_at_checked(at)?,
-            None => (tail, ""),
-        };
-        let (host, port) = parse_hostport(hostport)?;
-        if !valid_escapes(params) || params.contains(";;") || params.ends_with(';') {
-            return None;
-        }
-        Some(Self {
-            scheme,
-            user,
-            host: host.to_owned(),
-            port,
-            params: params.to_owned(),
-            headers: headers.to_owned(),
+        UriRef::parse(text).map(|parts| Self {
+            scheme: parts.scheme.to_owned(),
+            user: parts.user.map(str::to_owned),
+            host: parts.host.to_owned(),
+            port: parts.port,
+            params: parts.params.to_owned(),
+            headers: parts.headers.to_owned(),
         })
     }
 
@@ -277,21 +311,21 @@ fn unescape(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-fn parse_scheme(text: &str) -> Option<Scheme> {
-    if text.eq_ignore_ascii_case("sip") {
-        return Some(Scheme::Sip);
-    }
-    if text.eq_ignore_ascii_case("sips") {
-        return Some(Scheme::Sips);
-    }
-    if text.eq_ignore_ascii_case("tel") {
-        return Some(Scheme::Tel);
+fn parse_scheme(text: &str) -> Option<SchemeRef<'_>> {
+    for (name, scheme) in [
+        ("sip", SchemeRef::Sip),
+        ("sips", SchemeRef::Sips),
+        ("tel", SchemeRef::Tel),
+    ] {
+        if text.eq_ignore_ascii_case(name) {
+            return Some(scheme);
+        }
     }
     let mut bytes = text.bytes();
     let first = bytes.next()?;
     let valid = first.is_ascii_alphabetic()
         && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'-' | b'.'));
-    valid.then(|| Scheme::Other(text.to_ascii_lowercase()))
+    valid.then_some(SchemeRef::Other(text))
 }
 
 fn valid_user(user: &str) -> bool {
