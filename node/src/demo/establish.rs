@@ -60,7 +60,7 @@ impl Exchange {
             nodes.start(folder, number)?;
         }
         for number in newcomers {
-            let invitation = exchange.invitation(folder, nodes).await?;
+            let invitation = exchange.invitation(number, folder, nodes).await?;
             join(folder, number, invitation).await?;
             nodes.start(folder, number)?;
         }
@@ -137,10 +137,15 @@ impl Exchange {
         }
     }
 
-    /// A join token, as soon as the exchange can give one.
-    async fn invitation(&self, folder: &Folder, nodes: &mut Nodes) -> Result<String, Fault> {
+    /// A join token for a node, as soon as the exchange can give one.
+    async fn invitation(
+        &self,
+        number: u8,
+        folder: &Folder,
+        nodes: &mut Nodes,
+    ) -> Result<String, Fault> {
         let deadline = Instant::now() + limits::DEMO_START_TIMEOUT;
-        let body = serde_json::json!({ "ttl_s": INVITATION_S });
+        let body = serde_json::json!({ "ttl_s": INVITATION_S, "node": number });
         loop {
             let asked = self
                 .first()
@@ -217,9 +222,8 @@ fn first_identity(folder: &Folder) -> Result<Identity, Fault> {
 async fn join(folder: &Folder, number: u8, token: String) -> Result<(), Fault> {
     let place = format!("node {number}");
     let data = folder.data(number);
-    let joined = tokio::task::spawn_blocking(move || {
-        identity::join(&data, &token, cluster_address(number))
-    });
+    let joined =
+        tokio::task::spawn_blocking(move || identity::join(&data, &token, cluster_address(number)));
     let refused = |error: &dyn std::fmt::Display| {
         Fault::of(code::DEMO_NODE, error, "start over with --fresh").at(place.clone())
     };

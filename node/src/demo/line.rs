@@ -220,7 +220,11 @@ impl Line {
         talk: Duration,
         mut talking: bool,
     ) -> Outcome {
-        let mut outcome = if talking { Outcome::Talked } else { Outcome::Silent };
+        let mut outcome = if talking {
+            Outcome::Talked
+        } else {
+            Outcome::Silent
+        };
         let mut hung_up = false;
         let patience = if talking { talk } else { SILENCE_MAX };
         let mut deadline = Instant::now() + patience;

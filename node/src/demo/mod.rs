@@ -106,9 +106,14 @@ async fn play(options: &DemoOptions, folder: &Folder, nodes: &mut Nodes) -> Resu
     screen::print(&ready_line(folder, &exchange.urls(), &sip))?;
     let phones = folder.phones()?;
     let traffic = (!options.no_traffic).then(|| Traffic::start(&site, &phones, &sip));
-    let played = traffic.as_ref().map(Traffic::extensions).unwrap_or_default();
+    let played = traffic
+        .as_ref()
+        .map(Traffic::extensions)
+        .unwrap_or_default();
     if screen::wanted(options.headless) {
-        let free = phones.keys().filter(|extension| !played.contains(*extension));
+        let free = phones
+            .keys()
+            .filter(|extension| !played.contains(*extension));
         screen::guide(folder, &sip, &site, free.map(String::as_str))?;
         screen::console(folder, &exchange.urls()).await
     } else {
@@ -215,7 +220,10 @@ mod tests {
     fn words_have_their_defaults_and_bounds() {
         let parse = |words: &[&str]| Words::try_parse_from([&["demo"], words].concat());
         let options = parse(&["--dir", "d"]).expect("valid").options;
-        assert_eq!((options.nodes, options.headless, options.fresh), (3, false, false));
+        assert_eq!(
+            (options.nodes, options.headless, options.fresh),
+            (3, false, false)
+        );
         assert!(parse(&[]).is_err(), "the folder must be named");
         assert!(parse(&["--dir", "d", "--nodes", "0"]).is_err());
         assert!(parse(&["--dir", "d", "--nodes", "6"]).is_err());

@@ -183,9 +183,8 @@ fn runs(folder: &Folder, number: u8, pid: Pid) -> bool {
         return false;
     };
     let wanted = folder.node_file(number);
-    node_file_in(&line).is_some_and(|path| {
-        fs::canonicalize(place.join(path)).is_ok_and(|path| path == wanted)
-    })
+    node_file_in(&line)
+        .is_some_and(|path| fs::canonicalize(place.join(path)).is_ok_and(|path| path == wanted))
 }
 
 /// The node file named by a command line as the system keeps it, words ended by NUL.
@@ -246,8 +245,14 @@ mod tests {
     #[test]
     fn a_command_line_names_its_node_file() {
         let table: [(&[u8], Option<&str>); 5] = [
-            (b"/x/strowgerd\0run\0--config\0/d/n1/node.toml\0", Some("/d/n1/node.toml")),
-            (b"strowgerd\0run\0--config=n1/node.toml\0", Some("n1/node.toml")),
+            (
+                b"/x/strowgerd\0run\0--config\0/d/n1/node.toml\0",
+                Some("/d/n1/node.toml"),
+            ),
+            (
+                b"strowgerd\0run\0--config=n1/node.toml\0",
+                Some("n1/node.toml"),
+            ),
             (b"strowgerd\0run\0--config\0", Some("")),
             (b"less\0--config\0/d/n1/node.toml\0", None),
             (b"", None),

@@ -142,7 +142,13 @@ mod tests {
         let site = DemoSite::sample().expect("valid");
         let sip = ["127.0.0.1:5060".parse().expect("an address")];
         let text = guide_text(&folder, &sip, &site, ["1001", "1010"].into_iter());
-        for words in ["127.0.0.1:5060", "1001 … 1010", "phones.csv", "Call 4008", "*11"] {
+        for words in [
+            "127.0.0.1:5060",
+            "1001 … 1010",
+            "phones.csv",
+            "Call 4008",
+            "*11",
+        ] {
             assert!(text.contains(words), "{words} in {text}");
         }
         // A site without extensions of its own has nothing to guide to.

@@ -11,6 +11,7 @@ use std::path::{Component, Path, PathBuf};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use strowger_core::api::{Problem, SiteChange, SiteUpload};
+use strowger_core::ids::Extension;
 use strowger_core::site::Target;
 
 use super::folder::{Folder, write};
@@ -73,11 +74,7 @@ impl DemoSite {
         Self::of(&file, text, attachments)
     }
 
-    fn of(
-        file: &str,
-        text: String,
-        attachments: BTreeMap<String, Vec<u8>>,
-    ) -> Result<Self, Fault> {
+    fn of(file: &str, text: String, attachments: BTreeMap<String, Vec<u8>>) -> Result<Self, Fault> {
         let read = read(file, &text, &attachments)?;
         Ok(Self {
             file: file.to_owned(),
@@ -91,9 +88,10 @@ impl DemoSite {
     pub(super) fn is_applied(&self, folder: &Folder) -> bool {
         let same = |path: PathBuf, bytes: &[u8]| fs::read(path).is_ok_and(|kept| kept == bytes);
         same(folder.site_file(), self.text.as_bytes())
-            && self.attachments.iter().all(|(name, bytes)| {
-                kept_as(folder, name).is_none_or(|path| same(path, bytes))
-            })
+            && self
+                .attachments
+                .iter()
+                .all(|(name, bytes)| kept_as(folder, name).is_none_or(|path| same(path, bytes)))
     }
 
     /// Applies the site and keeps it and the passwords in the folder.
@@ -229,11 +227,18 @@ mod tests {
         let sample = DemoSite::sample().expect("valid");
         let site = &sample.read.site;
         assert_eq!(sample.queue_numbers(), ["4008"]);
-        assert_eq!((site.extensions.len(), site.service_addresses.len()), (20, 6));
+        assert_eq!(
+            (site.extensions.len(), site.service_addresses.len()),
+            (20, 6)
+        );
         assert_eq!(sample.read.generated.len(), 20);
         assert_eq!(sample.read.blobs.len(), 2);
         for agent in ["a1", "a2", "a3", "a4", "a5"] {
-            assert!(site.agents.contains_key(agent), "{agent}");
+            assert!(
+                site.agents
+                    .contains_key(&strowger_core::ids::AgentId::from(agent)),
+                "{agent}"
+            );
         }
     }
 
@@ -249,7 +254,10 @@ mod tests {
         let step = |a: i16, b: i16| (i32::from(a) - i32::from(b)).abs();
         let seam = step(pcm[0], pcm[pcm.len() - 1]);
         let usual = pcm.windows(2).map(|two| step(two[0], two[1])).max();
-        assert!(Some(seam) <= usual, "seam {seam}, elsewhere at most {usual:?}");
+        assert!(
+            Some(seam) <= usual,
+            "seam {seam}, elsewhere at most {usual:?}"
+        );
     }
 
     #[test]

@@ -94,7 +94,11 @@ impl Traffic {
 
 /// Who plays what.
 fn cast(site: &DemoSite, phones: &BTreeMap<String, String>) -> Vec<(String, Role)> {
-    let staffed: BTreeSet<String> = site.read.site.agents.values()
+    let staffed: BTreeSet<String> = site
+        .read
+        .site
+        .agents
+        .values()
         .filter_map(|agent| Some(agent.extension.as_ref()?.to_string()))
         .collect();
     let played: Vec<String> = PLAYED
@@ -254,7 +258,10 @@ mod tests {
     fn three_play_agents_and_seven_call_the_queue_and_each_other() {
         let site = DemoSite::sample().expect("valid");
         let cast = cast(&site, &phones(1001..1021));
-        let agents: Vec<_> = cast.iter().filter(|(_, role)| *role == Role::Agent).collect();
+        let agents: Vec<_> = cast
+            .iter()
+            .filter(|(_, role)| *role == Role::Agent)
+            .collect();
         assert_eq!((cast.len(), agents.len()), (10, 3));
         let Some((extension, Role::Caller(numbers, colleagues))) = cast.last() else {
             panic!("the last is a caller");
@@ -262,7 +269,10 @@ mod tests {
         assert_eq!(numbers, &["4008"]);
         assert_eq!(colleagues.len(), 6);
         assert!(!colleagues.contains(extension));
-        assert!(cast.iter().all(|(extension, _)| extension.as_str() > "1010"));
+        assert!(
+            cast.iter()
+                .all(|(extension, _)| extension.as_str() > "1010")
+        );
     }
 
     #[test]
