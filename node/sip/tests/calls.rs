@@ -273,8 +273,6 @@ async fn a_leg_taken_over_by_another_endpoint_goes_on() {
     let (a, b) = (side(), side());
     let (caller, _at_caller, _callee, mut at_callee) = up(&a, &b).await;
     let dialog = caller.dialog().unwrap();
-    let bytes = format!("{dialog:?}").len();
-    assert!(bytes > 0);
     // The old owner dies; a new one takes its address and the dialog.
     a.endpoint.shutdown().await;
     let new = side_with(false, |_| {});

@@ -21,7 +21,6 @@ macro_rules! header_names {
             /// The name for this text, long or compact form, in any case.
             #[must_use]
             pub fn from_text(text: &str) -> Self {
-                // Comparing lengths first leaves two or three candidates of each.
                 $(
                     if text.eq_ignore_ascii_case($name) $(|| text.eq_ignore_ascii_case($compact))? {
                         return Self::$variant;
@@ -267,7 +266,7 @@ impl Headers {
 }
 
 fn one_line(value: String) -> String {
-    if value.contains(['\r', '\n']) {
+    if value.bytes().any(|b| matches!(b, b'\r' | b'\n')) {
         value.replace(['\r', '\n'], " ")
     } else {
         value

@@ -232,3 +232,92 @@ pub(crate) fn is_sdp(content_type: Option<&str>) -> bool {
             .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/sdp"))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The text of a small request with these header lines.
+    fn request(lines: &str) -> Result<Message, Rejected> {
+        let text = format!(
+            "OPTIONS sip:a@b SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKx\r\nCall-ID: c\r\n\
+             CSeq: 1 OPTIONS\r\n{lines}\r\n\r\n"
+        );
+        parse(text.as_bytes())
+    }
+
+    #[test]
+    fn a_line_break_in_a_value_never_makes_a_header() {
+        let message = request("From: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\nSubject: x\nEvil: y")
+            .expect("valid");
+        assert_eq!(
+            message.headers().get(&HeaderName::Subject),
+            Some("x Evil: y")
+        );
+        let mut headers = Headers::new();
+        headers.push(HeaderName::Subject, "a\r\nEvil: b");
+        assert_eq!(headers.get(&HeaderName::Subject), Some("a  Evil: b"));
+    }
+
+    #[test]
+    fn folded_lines_are_joined() {
+        let message = request("From: <sip:a@b>\r\n ;tag=1\r\nTo:\r\n\t<sip:a@b>").expect("valid");
+        assert_eq!(message.headers().from_tag(), Some("1"));
+        assert!(message.headers().to().is_some());
+    }
+
+    #[test]
+    fn addresses_are_read_and_written_back() {
+        for (text, display, tag) in [
+            (
+                "\"A. \\\"B\\\" <C>\" <sip:a@b;x=y>;tag=1",
+                Some("A. \"B\" <C>"),
+                Some("1"),
+            ),
+            ("Bob <sips:bob@[::1]:5061>;tag=2", Some("Bob"), Some("2")),
+            ("sip:+49301234@h;tag=3", None, Some("3")),
+            ("<tel:+4930;phone-context=x>", None, None),
+        ] {
+            let address = NameAddr::parse(text).expect(text);
+            assert_eq!(address.display.as_deref(), display, "{text}");
+            assert_eq!(address.tag(), tag, "{text}");
+            assert_eq!(
+                NameAddr::parse(&address.to_string()),
+                Some(address),
+                "{text}"
+            );
+        }
+        for text in [
+            "",
+            "<>",
+            "<sip:a@b",
+            "\"open <sip:a@b>",
+            "a, b <sip:a@b>",
+            "sip:a@b?x=y",
+        ] {
+            assert_eq!(NameAddr::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn uris_compare_as_bindings_do() {
+        let uri = |text: &str| Uri::parse(text).expect("valid");
+        assert!(uri("sip:%61lice@Host").equivalent(&uri("sip:alice@host;x=y")));
+        assert!(!uri("sip:alice@host").equivalent(&uri("sip:alice@host:5060")));
+        assert!(!uri("sip:a@h;transport=tcp").equivalent(&uri("sip:a@h")));
+        assert_eq!(uri("sip:b%20b:pw@h").user_text().as_deref(), Some("b b"));
+        assert_eq!(Uri::sip(Some("b b"), "h", None).to_string(), "sip:b%20b@h");
+    }
+
+    #[test]
+    fn reason_and_session_headers_are_typed() {
+        let lines = "From: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\nSession-Expires: 90;refresher=uas\r\n\
+            Reason: SIP;cause=200;text=\"a, b\", Q.850;cause=16\r\nRetry-After: 18 (soon);duration=2";
+        let message = request(lines).expect("valid");
+        let headers = message.headers();
+        assert_eq!(headers.q850(), Some(16));
+        assert_eq!(headers.retry_after(), Some(18));
+        let session = headers.session_expires().expect("typed");
+        assert_eq!((session.seconds, session.refresher_uac), (90, Some(false)));
+    }
+}

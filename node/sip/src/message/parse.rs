@@ -64,7 +64,7 @@ pub fn parse(bytes: &[u8]) -> Result<Message, Rejected> {
         Some((start, rest)) => (start, Cow::Borrowed(rest)),
         None => return Err(ParseError::new("no start line", None).into()),
     };
-    if rest.contains("\r\n ") || rest.contains("\r\n\t") {
+    if is_folded(&rest) {
         rest = Cow::Owned(unfold(&rest));
     }
     let (headers, mut fault) = header_lines(&rest);
@@ -131,6 +131,35 @@ pub(crate) fn head_end(bytes: &[u8]) -> Option<usize> {
     }
 }
 
+/// The lines of a head. Only CRLF ends one: a lone CR or LF stays in its value and becomes a
+/// space there.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let mut from = 0;
+        loop {
+            let found = rest.get(from..).and_then(|tail| tail.find('\n'));
+            let Some(at) = found.map(|at| from + at) else {
+                return Some(std::mem::take(&mut rest));
+            };
+            if let Some(line) = rest.get(..at).and_then(|line| line.strip_suffix('\r')) {
+                rest = rest.get(at + 1..).unwrap_or("");
+                return Some(line);
+            }
+            from = at + 1;
+        }
+    })
+}
+
+fn is_folded(text: &str) -> bool {
+    lines(text)
+        .skip(1)
+        .any(|line| line.starts_with([' ', '\t']))
+}
+
 /// Joins folded lines (RFC 3261 §7.3.1).
 fn unfold(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -150,7 +179,7 @@ fn unfold(text: &str) -> String {
 fn header_lines(text: &str) -> (Headers, Option<ParseError>) {
     let mut headers = Headers::new();
     let mut fault = None;
-    for line in text.split("\r\n") {
+    for line in lines(text) {
         if line.is_empty() {
             continue;
         }
