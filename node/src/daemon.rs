@@ -28,6 +28,9 @@ use crate::telephony::wake::WakeHub;
 use crate::telephony::{Parts, SipPorts, Telephony};
 use crate::{founding, limits};
 
+/// Longest wait for agreement to stop.
+const CLOSING: Duration = Duration::from_millis(1_500);
+
 impl BlobSource for Blobs {
     fn blob(&self, id: BlobId) -> Option<Vec<u8>> {
         self.store().read(id)
@@ -187,10 +190,10 @@ impl Node {
         let _ = tokio::time::timeout(Duration::from_secs(1), self.api).await;
         drop((self.telephony, self.office));
         let cluster = self.cluster;
+        // The log is synced when agreement has stopped; what still holds the store ends
+        // with the process.
         let closing = tokio::task::spawn_blocking(move || cluster.close());
-        if closing.await.is_err() {
-            tracing::error!("agreement ended badly");
-        }
+        let _ = tokio::time::timeout(CLOSING, closing).await;
     }
 }
 

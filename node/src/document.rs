@@ -350,7 +350,7 @@ impl<'d, 't> Section<'d, 't> {
         };
         let unknown = entries
             .iter()
-            .filter(|(key, _)| !self.asked.contains(&*key.get_ref().as_ref()))
+            .filter(|(key, _)| !self.asked.contains(key.get_ref().as_ref()))
             .min_by_key(|(key, _)| key.span().start);
         let Some((key, _)) = unknown else {
             return Ok(());
