@@ -275,7 +275,8 @@ async fn requests_follow_loose_and_strict_routes() {
         let (us, script) = (side(), Script::new().await);
         let text = sdp(1);
         let extra = format!(
-            "Record-Route: {route}\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{text}",
+            "Record-Route: {route}\r\nContent-Type: application/sdp\r\n\
+             Content-Length: {}\r\n\r\n{text}",
             text.len()
         );
         script

@@ -311,8 +311,9 @@ mod tests {
 
     #[test]
     fn reason_and_session_headers_are_typed() {
-        let lines = "From: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\nSession-Expires: 90;refresher=uas\r\n\
-            Reason: SIP;cause=200;text=\"a, b\", Q.850;cause=16\r\nRetry-After: 18 (soon);duration=2";
+        let lines = "From: <sip:a@b>;tag=1\r\nTo: <sip:a@b>\r\n\
+            Session-Expires: 90;refresher=uas\r\nRetry-After: 18 (soon);duration=2\r\n\
+            Reason: SIP;cause=200;text=\"a, b\", Q.850;cause=16";
         let message = request(lines).expect("valid");
         let headers = message.headers();
         assert_eq!(headers.q850(), Some(16));

@@ -1,6 +1,6 @@
 //! Transactions (RFC 3261 §17, RFC 6026): retransmission and its absorption, both sides.
 //!
-//! The machines hold the bytes they repeat, not messages. They act through [`Wire`] and never
+//! The machines hold the bytes they repeat, not messages. They act through a wire trait and never
 //! call upward: what their user must know is returned. 2xx to INVITE and its ACK are the leg's
 //! business; the machines only stay alive long enough to absorb what else arrives.
 
