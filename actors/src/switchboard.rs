@@ -4,7 +4,7 @@
 //! defect is replaced while its call lives, so a broken call costs its own legs and
 //! never the node.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -123,44 +123,36 @@ impl Switchboard {
         actor.is_some_and(|actor| actor.cast(CallMessage::Leg(leg, event)).is_ok())
     }
 
-    /// Passes a wake-up on; calls this node owns and has no actor for get one.
-    pub async fn wake(&self, wake: &Wake) {
+    /// Passes a wake-up on to the actors it is about.
+    pub fn wake(&self, wake: &Wake) {
         match wake {
-            Wake::Call(call) => self.wake_call(*call).await,
+            Wake::Call(call) => self.wake_call(*call),
             Wake::All => {
-                let owned: Vec<CallId> = {
-                    let state = self.context.state.read();
-                    state.calls_of(self.node).map(|call| call.id).collect()
-                };
                 let running: Vec<CallId> = self.calls.read().keys().copied().collect();
-                for call in owned.into_iter().chain(running) {
-                    self.wake_call(call).await;
+                for call in running {
+                    self.wake_call(call);
                 }
             }
             Wake::Cluster | Wake::Site(_) | Wake::Events | Wake::Deadline => {}
         }
     }
 
-    async fn wake_call(&self, call: CallId) {
+    fn wake_call(&self, call: CallId) {
         let actor = self.calls.read().get(&call).cloned();
-        match actor {
-            Some(actor) => {
-                // It may be stopping just now; then there is nothing to wake.
-                let _ = actor.cast(CallMessage::Look);
-            }
-            None => {
-                let owned = {
-                    let state = self.context.state.read();
-                    state
-                        .calls
-                        .get(&call)
-                        .is_some_and(|row| row.owner == self.node)
-                };
-                if owned {
-                    self.open(call, None).await;
-                }
-            }
+        // A call being admitted gets its actor from there, one that lost it from the
+        // sweep over orphans.
+        if let Some(actor) = actor {
+            // It may be stopping just now; then there is nothing to wake.
+            let _ = actor.cast(CallMessage::Look);
         }
+    }
+
+    /// Calls this node owns that have no actor.
+    pub fn orphans(&self) -> BTreeSet<CallId> {
+        let running = self.calls.read();
+        let state = self.context.state.read();
+        let owned = state.calls_of(self.node).map(|call| call.id);
+        owned.filter(|call| !running.contains_key(call)).collect()
     }
 
     /// Number of call actors.

@@ -38,13 +38,22 @@ pub async fn keep(shared: Arc<Shared>, wakes: WakeHub) {
 
 /// True when nothing is left to do.
 async fn settle(shared: &Shared, failures: u32) -> bool {
-    let Some(endpoint) = shared.endpoint() else { return false };
+    let Some(endpoint) = shared.endpoint() else {
+        return false;
+    };
+    if shared.stopped.load(std::sync::atomic::Ordering::SeqCst) {
+        return true;
+    }
     let held: BTreeSet<IpAddr> = {
         let state = shared.state.read();
-        let up = state.nodes.get(&shared.node).is_some_and(|node| {
-            node.up && node.incarnation == shared.cluster.incarnation()
-        });
-        let rows = state.addresses.values().filter(|row| up && row.holder == Some(shared.node));
+        let up = state
+            .nodes
+            .get(&shared.node)
+            .is_some_and(|node| node.up && node.incarnation == shared.cluster.incarnation());
+        let rows = state
+            .addresses
+            .values()
+            .filter(|row| up && row.holder == Some(shared.node));
         rows.map(|row| row.address).collect()
     };
     let bound: BTreeSet<IpAddr> = endpoint.bound().into_iter().collect();

@@ -38,20 +38,37 @@ pub fn admit(shared: &Arc<Shared>, invite: IncomingInvite) {
         Err(why) => {
             debug!(%why, "an offer cannot be taken");
             let warning = format!("304 strowger \"{}\"", why.to_string().replace('"', "'"));
-            let response = invite.response(488).with(HeaderName::Other("Warning".into()), warning);
+            let response = invite
+                .response(488)
+                .with(HeaderName::Other("Warning".into()), warning);
             return invite.reject(&response);
         }
     };
     let Some((tenant, site)) = auth::tenant_of(shared, invite.request()) else {
         return refuse(invite, 404, Some(1));
     };
-    let Some(to) = invite.request().uri.user_text().filter(|user| !user.is_empty()) else {
+    let Some(to) = invite
+        .request()
+        .uri
+        .user_text()
+        .filter(|user| !user.is_empty())
+    else {
         return refuse(invite, 484, Some(28));
     };
     match auth::sender(shared, &site, invite.request(), &invite.flow()) {
         Sender::Known(from) => {
             let shared = Arc::clone(shared);
-            tokio::spawn(commit(shared, invite, Admitted { tenant, from, to, offer, pass }));
+            tokio::spawn(commit(
+                shared,
+                invite,
+                Admitted {
+                    tenant,
+                    from,
+                    to,
+                    offer,
+                    pass,
+                },
+            ));
         }
         Sender::Challenge { stale } => {
             let response = auth::challenge(shared, &site, invite.response(401), stale);
@@ -88,7 +105,9 @@ async fn commit(shared: Arc<Shared>, invite: IncomingInvite, admitted: Admitted)
         sip_call_id: invite.request().headers.call_id().to_owned(),
         remote: contact(invite.request()),
     });
-    let proposal = shared.desk.propose(&command, strowger_actors::limits::ARRIVAL);
+    let proposal = shared
+        .desk
+        .propose(&command, strowger_actors::limits::ARRIVAL);
     tokio::pin!(proposal);
     let reply = tokio::select! {
         reply = &mut proposal => reply,
@@ -99,21 +118,27 @@ async fn commit(shared: Arc<Shared>, invite: IncomingInvite, admitted: Admitted)
     };
     match reply {
         Ok(Reply::Call { call, leg }) => {
-            let token = LegToken { index: leg.index(), n: leg.n(), epoch };
-            let Some(switchboard) = shared.switchboard() else { return };
+            let token = LegToken {
+                index: leg.index(),
+                n: leg.n(),
+                epoch,
+            };
+            let Some(switchboard) = shared.switchboard() else {
+                return;
+            };
             invite.trying();
             let sink = legs::sink(&shared, call, leg);
             shared.legs.expect(leg, call, address, admitted.offer);
-            if switchboard.open(call, Some(admitted.pass)).await.is_none() {
-                return refuse(invite, 503, Some(41));
-            }
             match invite.accept(token, sink) {
                 Ok(sip) => legs::accepted(&shared, leg, sip),
                 Err(why) => {
                     debug!(%call, %why, "the caller is gone before the call was his");
-                    legs::lost(&shared, call, leg);
+                    legs::lost(&shared, leg);
                 }
             }
+            // Without an actor the sweep tries again, and the call ends if that fails too.
+            switchboard.open(call, Some(admitted.pass)).await;
+            legs::opened(&shared, leg);
         }
         Ok(Reply::CallRefused(cause)) => refuse(invite, cause.status, Some(cause.q850)),
         Ok(other) => {
@@ -121,7 +146,7 @@ async fn commit(shared: Arc<Shared>, invite: IncomingInvite, admitted: Admitted)
             refuse(invite, 503, Some(41));
         }
         Err(DeskError::NoQuorum | DeskError::Unknown) => refuse(invite, 503, Some(41)),
-        Err(DeskError::Unreadable) => {
+        Err(_) => {
             warn!("a reply to a new call cannot be read");
             refuse(invite, 500, Some(41));
         }

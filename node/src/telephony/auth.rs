@@ -39,7 +39,10 @@ pub fn tenant_of(shared: &Shared, request: &Request) -> Option<(TenantId, Arc<Si
 /// Finds out who sent an INVITE.
 pub fn sender(shared: &Shared, site: &Site, request: &Request, flow: &Flow) -> Sender {
     let from = request.headers.from();
-    let number = from.as_ref().and_then(|from| from.uri.user_text()).unwrap_or_default();
+    let number = from
+        .as_ref()
+        .and_then(|from| from.uri.user_text())
+        .unwrap_or_default();
     let display = from.and_then(|from| from.display).unwrap_or_default();
     let source = flow.remote.ip();
     let caller = |extension, trunk| Caller {
@@ -48,10 +51,12 @@ pub fn sender(shared: &Shared, site: &Site, request: &Request, flow: &Flow) -> S
         extension,
         trunk,
     };
-    let trunk = site
-        .trunks
-        .iter()
-        .find(|(_, trunk)| trunk.sources.iter().any(|network| network.contains(&source)));
+    let trunk = site.trunks.iter().find(|(_, trunk)| {
+        trunk
+            .sources
+            .iter()
+            .any(|network| network.contains(&source))
+    });
     if let Some((name, _)) = trunk {
         return Sender::Known(caller(None, Some(name.clone())));
     }
@@ -94,11 +99,17 @@ pub fn verify(
     }
     let rows = shared.cluster.rows();
     let credentials = shared.vault.credentials(&*rows, &site.tenant, extension);
-    let Some(ha1) = credentials.as_ref().and_then(|known| known.ha1.get(&algorithm)) else {
+    let Some(ha1) = credentials
+        .as_ref()
+        .and_then(|known| known.ha1.get(&algorithm))
+    else {
         return Err(Sender::Wrong);
     };
     let (now, keys) = nonce_keys(shared);
-    match shared.verifier.verify(&answer, request.method.as_str(), ha1, &keys, now) {
+    match shared
+        .verifier
+        .verify(&answer, request.method.as_str(), ha1, &keys, now)
+    {
         Verdict::Good => Ok(()),
         Verdict::Stale => Err(Sender::Challenge { stale: true }),
         Verdict::Bad => Err(Sender::Wrong),
@@ -111,7 +122,10 @@ pub fn challenge(shared: &Shared, site: &Site, mut response: Response, stale: bo
         DigestAlgorithm::Md5 => Algorithm::Md5,
         DigestAlgorithm::Sha256 => Algorithm::Sha256,
     });
-    let challenge = Challenge { realm: site.domain.clone(), algorithms: algorithms.collect() };
+    let challenge = Challenge {
+        realm: site.domain.clone(),
+        algorithms: algorithms.collect(),
+    };
     let (now, keys) = nonce_keys(shared);
     for value in challenge.values(&keys, now, stale) {
         response.headers.push(HeaderName::WwwAuthenticate, value);
@@ -121,7 +135,15 @@ pub fn challenge(shared: &Shared, site: &Site, mut response: Response, stale: bo
 
 fn nonce_keys(shared: &Shared) -> (SystemTime, NonceKeys) {
     let now = SystemTime::now();
-    let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let seconds = now
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs());
     let (current, previous) = shared.vault.nonce_keys(seconds);
-    (now, NonceKeys { current, previous: Some(previous) })
+    (
+        now,
+        NonceKeys {
+            current,
+            previous: Some(previous),
+        },
+    )
 }

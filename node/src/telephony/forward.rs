@@ -37,12 +37,21 @@ pub fn to_owner(shared: &Shared, token: LegToken, raw: &[u8], flow: Flow) -> boo
     let leg = leg_of(token);
     let owner = {
         let state = shared.state.read();
-        state.calls.values().find(|call| call.leg(leg).is_some()).map(|call| call.owner)
+        state
+            .calls
+            .values()
+            .find(|call| call.leg(leg).is_some())
+            .map(|call| call.owner)
     };
     match owner {
-        Some(owner) if owner != shared.node => {
-            send(shared, owner, &Forward::TakeIn { flow, raw: raw.to_vec() })
-        }
+        Some(owner) if owner != shared.node => send(
+            shared,
+            owner,
+            &Forward::TakeIn {
+                flow,
+                raw: raw.to_vec(),
+            },
+        ),
         _ => false,
     }
 }
@@ -51,15 +60,22 @@ pub fn to_owner(shared: &Shared, token: LegToken, raw: &[u8], flow: Flow) -> boo
 pub fn to_holder(shared: &Shared, flow: Flow, bytes: Bytes) -> bool {
     let holder = shared.state.read().holder(flow.local.ip());
     match holder {
-        Some(holder) if holder != shared.node => {
-            send(shared, holder, &Forward::Send { flow, bytes: bytes.to_vec() })
-        }
+        Some(holder) if holder != shared.node => send(
+            shared,
+            holder,
+            &Forward::Send {
+                flow,
+                bytes: bytes.to_vec(),
+            },
+        ),
         _ => false,
     }
 }
 
 fn send(shared: &Shared, to: NodeId, forward: &Forward) -> bool {
-    let Ok(body) = postcard::to_extend(forward, vec![MARK]) else { return false };
+    let Ok(body) = postcard::to_extend(forward, vec![MARK]) else {
+        return false;
+    };
     match shared.cluster.send(to.0, body) {
         Ok(()) => true,
         Err(why) => {
@@ -71,8 +87,12 @@ fn send(shared: &Shared, to: NodeId, forward: &Forward) -> bool {
 
 /// Takes in a message of another node; false when it is not telephony's.
 pub fn take_in(shared: &Arc<Shared>, body: &[u8]) -> bool {
-    let Some((&MARK, body)) = body.split_first() else { return false };
-    let Some(endpoint) = shared.endpoint() else { return true };
+    let Some((&MARK, body)) = body.split_first() else {
+        return false;
+    };
+    let Some(endpoint) = shared.endpoint() else {
+        return true;
+    };
     match postcard::from_bytes(body) {
         Ok(Forward::TakeIn { flow, raw }) => endpoint.inject(&raw, flow),
         Ok(Forward::Send { flow, bytes }) => {

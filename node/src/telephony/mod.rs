@@ -37,11 +37,13 @@ use strowger_actors::desk::Desk;
 use strowger_actors::gate::Gate;
 use strowger_actors::switchboard::Switchboard;
 use strowger_cluster::Cluster;
-use strowger_core::ids::NodeId;
+use strowger_core::ids::{LegId, NodeId};
 use strowger_core::state::{SharedState, Wake};
 use strowger_media::{Engine, EngineConfig};
 use strowger_sip::digest::Verifier;
 use strowger_sip::endpoint::{Endpoint, EndpointConfig};
+use strowger_sip::leg::LegEvent as SipEvent;
+use tokio::sync::mpsc;
 use tracing::info;
 
 use self::handler::SipHandler;
@@ -109,6 +111,11 @@ pub struct Shared {
     pub ports: SipPorts,
     /// The legs of this node.
     pub legs: LegTable,
+    /// Where SIP legs leave their reports. A leg makes a handful in its life, and how
+    /// many legs there are is bounded at the gate.
+    pub reports: mpsc::UnboundedSender<(LegId, SipEvent)>,
+    /// Set when telephony stops, so that no address is bound again.
+    pub stopped: std::sync::atomic::AtomicBool,
     /// Signalling; set right after it has started, before any address is bound.
     endpoint: std::sync::OnceLock<Endpoint>,
     /// Call actors; set before any address is bound.
@@ -160,6 +167,7 @@ impl Telephony {
     /// [`StartError`].
     pub async fn start(parts: Parts) -> Result<Self, StartError> {
         let (engine, media_events) = Engine::start(parts.media)?;
+        let (reports, reported) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             node: parts.node,
             address: parts.address,
@@ -173,20 +181,23 @@ impl Telephony {
             verifier: Verifier::new(),
             ports: parts.ports,
             legs: LegTable::default(),
+            reports,
+            stopped: std::sync::atomic::AtomicBool::new(false),
             endpoint: std::sync::OnceLock::new(),
             switchboard: std::sync::OnceLock::new(),
         });
-        let endpoint =
-            Endpoint::start(parts.sip, Arc::new(SipHandler::new(Arc::clone(&shared))));
+        let endpoint = Endpoint::start(parts.sip, Arc::new(SipHandler::new(Arc::clone(&shared))));
         let _ = shared.endpoint.set(endpoint);
         let context = CallContext {
             state: shared.state.clone(),
             desk: shared.desk.clone(),
             legs: Arc::new(legs::NodeLegs::new(Arc::clone(&shared))),
         };
-        let switchboard =
-            Switchboard::start(shared.node, context).await.map_err(Box::new)?;
+        let switchboard = Switchboard::start(shared.node, context)
+            .await
+            .map_err(Box::new)?;
         let _ = shared.switchboard.set(switchboard);
+        tokio::spawn(legs::run(Arc::clone(&shared), reported));
         sound::pump(Arc::clone(&shared), media_events);
         tokio::spawn(addresses::keep(Arc::clone(&shared), parts.wakes.clone()));
         tokio::spawn(steward::keep(Arc::clone(&shared), parts.wakes.clone()));
@@ -202,7 +213,9 @@ impl Telephony {
 
     /// True once every service address the state gives this node is bound.
     pub fn serves(&self) -> bool {
-        let Some(endpoint) = self.shared.endpoint() else { return false };
+        let Some(endpoint) = self.shared.endpoint() else {
+            return false;
+        };
         let bound = endpoint.bound();
         let state = self.shared.state.read();
         state
@@ -219,6 +232,7 @@ impl Telephony {
 
     /// Closes every socket.
     pub async fn stop(&self) {
+        self.shared.stopped.store(true, std::sync::atomic::Ordering::SeqCst);
         if let Some(endpoint) = self.shared.endpoint() {
             endpoint.shutdown().await;
         }
@@ -247,7 +261,9 @@ async fn sweep(shared: Arc<Shared>) {
     let mut every = tokio::time::interval(Duration::from_secs(2));
     loop {
         every.tick().await;
-        let Some(switchboard) = shared.switchboard() else { continue };
+        let Some(switchboard) = shared.switchboard() else {
+            continue;
+        };
         let orphans = switchboard.orphans();
         for call in orphans.intersection(&suspects) {
             switchboard.open(*call, shared.gate.enter()).await;

@@ -30,7 +30,10 @@ pub struct Sounds {
 impl Sounds {
     /// Clips read from `blobs`.
     pub fn new(blobs: Arc<dyn BlobSource>) -> Self {
-        Self { blobs, clips: RwLock::default() }
+        Self {
+            blobs,
+            clips: RwLock::default(),
+        }
     }
 
     /// The clip of a blob; `None` when this node does not hold it (yet).
@@ -68,14 +71,21 @@ pub fn pump(shared: Arc<Shared>, events: EventReceiver) {
             take(&shared, &event);
         }
     };
-    if let Err(why) = std::thread::Builder::new().name("media-events".into()).spawn(run) {
+    if let Err(why) = std::thread::Builder::new()
+        .name("media-events".into())
+        .spawn(run)
+    {
         warn!(%why, "media events cannot be read");
     }
 }
 
 fn take(shared: &Shared, event: &Event) {
     match event {
-        Event::PlayEnded { leg, token, complete: true } => {
+        Event::PlayEnded {
+            leg,
+            token,
+            complete: true,
+        } => {
             let Some(id) = leg_of(*leg) else { return };
             if let Some((call, audio)) = shared.legs.played(id, *token) {
                 tell(shared, call, id, audio);

@@ -71,10 +71,19 @@ async fn declare(shared: &Shared) {
     }
     let up: Vec<(NodeId, u64)> = {
         let state = shared.state.read();
-        state.nodes.values().filter(|node| node.up).map(|node| (node.id, node.incarnation)).collect()
+        state
+            .nodes
+            .values()
+            .filter(|node| node.up)
+            .map(|node| (node.id, node.incarnation))
+            .collect()
     };
     for (node, incarnation) in up.into_iter().filter(|(node, _)| *node != shared.node) {
-        let Liveness::Dead { incarnation: dead, certain } = shared.cluster.liveness(node.0) else {
+        let Liveness::Dead {
+            incarnation: dead,
+            certain,
+        } = shared.cluster.liveness(node.0)
+        else {
             continue;
         };
         if dead != 0 && dead != incarnation {
@@ -132,6 +141,8 @@ async fn lease(shared: Arc<Shared>) {
 }
 
 fn wall_clock() -> TimeMs {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     TimeMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

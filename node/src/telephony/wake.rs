@@ -47,7 +47,9 @@ impl Default for WakeHub {
 impl WakeHub {
     /// Wake-ups about calls.
     pub fn calls(&self) -> CallWakes {
-        CallWakes { waiting: Arc::clone(&self.calls) }
+        CallWakes {
+            waiting: Arc::clone(&self.calls),
+        }
     }
 
     /// Changes when nodes or service addresses may have.

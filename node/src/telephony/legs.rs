@@ -1,0 +1,679 @@
+//! What call actors ask of signalling and media, and what the legs report back.
+//!
+//! One entry per leg of this node. Reports travel through one channel to [`run`], which
+//! may call the leg it is about; actors call [`NodeLegs`], which never waits. A report
+//! for a call whose actor is just being started is kept until it is.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use strowger_actors::ports::{Answer, LegEvent, Legs};
+use strowger_core::call::{CallRow, Cause, Confirmation, FlowRef, LegTarget, Transport};
+use strowger_core::ids::{CallId, LegId};
+use strowger_core::outstanding::Audio;
+use strowger_media::{PlayToken, Repeat, Tone};
+use strowger_sip::leg::{By, InviteSpec, Leg, LegEvent as SipEvent, LegSink};
+use strowger_sip::message::{HeaderName, NameAddr, ReasonValue, Uri};
+use strowger_sip::token::LegToken;
+use strowger_sip::transport::{Flow, Protocol};
+use tokio::sync::mpsc;
+use tracing::{debug, info, warn};
+
+use super::Shared;
+use super::session::{Offer, Session, SessionError};
+use super::sound::key_of;
+
+/// How long our own ending of a leg may take before it counts as done.
+const ENDING: Duration = Duration::from_secs(2);
+/// Length of the confirmation of a feature code, ms.
+const CONFIRMATION_MS: u32 = 600;
+
+/// The legs of this node.
+#[derive(Default)]
+pub struct LegTable {
+    legs: Mutex<HashMap<LegId, Entry>>,
+}
+
+/// One leg.
+struct Entry {
+    call: CallId,
+    address: IpAddr,
+    incoming: bool,
+    sip: Option<Leg>,
+    sip_call_id: String,
+    offer: Offer,
+    session: Option<Session>,
+    /// Our answer, made and not yet sent.
+    answer: Option<String>,
+    answered: bool,
+    playing: Option<(PlayToken, Audio)>,
+    plays: u64,
+    ended: bool,
+    /// Reports kept until the call's actor runs.
+    backlog: Vec<LegEvent>,
+}
+
+impl LegTable {
+    /// Makes room for the leg of a caller whose call is committed.
+    pub fn expect(&self, leg: LegId, call: CallId, address: IpAddr, offer: Offer) {
+        let entry = Entry::new(call, address, true, offer);
+        self.legs.lock().insert(leg, entry);
+    }
+
+    /// The call and the sound that a finished play belongs to; `None` when something
+    /// else is played by now.
+    pub fn played(&self, leg: LegId, token: PlayToken) -> Option<(CallId, Audio)> {
+        let mut legs = self.legs.lock();
+        let entry = legs.get_mut(&leg)?;
+        let (_, audio) = entry.playing.take_if(|(playing, _)| *playing == token)?;
+        Some((entry.call, audio))
+    }
+
+    fn with<T>(&self, leg: LegId, act: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+        self.legs.lock().get_mut(&leg).map(act)
+    }
+
+    /// The SIP leg and call of an entry.
+    fn sip(&self, leg: LegId) -> Option<Leg> {
+        self.legs.lock().get(&leg)?.sip.clone()
+    }
+}
+
+impl Entry {
+    fn new(call: CallId, address: IpAddr, incoming: bool, offer: Offer) -> Self {
+        Self {
+            call,
+            address,
+            incoming,
+            sip: None,
+            sip_call_id: String::new(),
+            offer,
+            session: None,
+            answer: None,
+            answered: false,
+            playing: None,
+            plays: 0,
+            ended: false,
+            backlog: Vec::new(),
+        }
+    }
+
+    fn checkpoint(&self) -> Vec<u8> {
+        let dialog = self.sip.as_ref().and_then(Leg::dialog);
+        dialog
+            .and_then(|dialog| postcard::to_stdvec(&dialog).ok())
+            .unwrap_or_default()
+    }
+
+    fn facts(&self) -> Answer {
+        let dialog = self.sip.as_ref().and_then(Leg::dialog);
+        Answer {
+            sip_call_id: self.sip_call_id.clone(),
+            remote: dialog.map(|dialog| dialog.remote_target.to_string()),
+            codec: self
+                .session
+                .as_ref()
+                .map_or(strowger_core::call::Codec::Pcmu, Session::codec),
+            checkpoint: self.checkpoint(),
+        }
+    }
+}
+
+/// Where a SIP leg leaves its reports. Each names its leg and call, so that a report
+/// that outlives the leg finds nobody instead of somebody else.
+pub fn sink(shared: &Arc<Shared>, _call: CallId, leg: LegId) -> LegSink {
+    let reports = shared.reports.clone();
+    Arc::new(move |_, event| {
+        // The receiver lives as long as telephony.
+        let _ = reports.send((leg, event));
+    })
+}
+
+/// The caller's INVITE became a leg.
+pub fn accepted(shared: &Arc<Shared>, leg: LegId, sip: Leg) {
+    let call_id = sip
+        .dialog()
+        .map(|dialog| dialog.call_id)
+        .unwrap_or_default();
+    shared.legs.with(leg, |entry| {
+        entry.sip_call_id = call_id;
+        entry.sip = Some(sip);
+    });
+}
+
+/// The call's actor runs: it hears what was reported before.
+pub fn opened(shared: &Shared, leg: LegId) {
+    let mut legs = shared.legs.legs.lock();
+    let Some(entry) = legs.get_mut(&leg) else {
+        return;
+    };
+    for event in entry.backlog.drain(..) {
+        if let Some(switchboard) = shared.switchboard() {
+            switchboard.leg(entry.call, leg, event);
+        }
+    }
+}
+
+/// The caller was gone before the call was his: the call must end.
+pub fn lost(shared: &Arc<Shared>, leg: LegId) {
+    report(shared, leg, ended(Cause::CANCELLED));
+}
+
+fn ended(cause: Cause) -> LegEvent {
+    LegEvent::Ended {
+        sip_call_id: String::new(),
+        cause,
+    }
+}
+
+/// Passes a report to the call's actor, or keeps it until there is one.
+fn report(shared: &Shared, leg: LegId, event: LegEvent) {
+    let mut legs = shared.legs.legs.lock();
+    let Some(entry) = legs.get_mut(&leg) else {
+        return;
+    };
+    let event = match event {
+        LegEvent::Ended { cause, .. } if entry.ended => {
+            debug!(%leg, ?cause, "a leg ended twice");
+            return;
+        }
+        LegEvent::Ended { cause, .. } => {
+            entry.ended = true;
+            LegEvent::Ended {
+                sip_call_id: entry.sip_call_id.clone(),
+                cause,
+            }
+        }
+        other => other,
+    };
+    let heard = shared
+        .switchboard()
+        .is_some_and(|switchboard| switchboard.leg(entry.call, leg, event.clone()));
+    if !heard {
+        entry.backlog.push(event);
+    }
+}
+
+/// Takes in the reports of SIP legs, for ever.
+pub async fn run(shared: Arc<Shared>, mut reports: mpsc::UnboundedReceiver<(LegId, SipEvent)>) {
+    while let Some((leg, event)) = reports.recv().await {
+        take(&shared, leg, event);
+    }
+}
+
+fn take(shared: &Arc<Shared>, leg: LegId, event: SipEvent) {
+    match event {
+        SipEvent::Ringing => report(shared, leg, LegEvent::Alerting { early_media: false }),
+        SipEvent::Progress {
+            status: _,
+            sdp: None,
+        } => {
+            report(shared, leg, LegEvent::Alerting { early_media: false });
+        }
+        SipEvent::Progress { sdp: Some(sdp), .. } => {
+            let early_media = accept(shared, leg, &sdp).is_ok();
+            report(shared, leg, LegEvent::Alerting { early_media });
+        }
+        SipEvent::Answered { sdp, .. } => answered(shared, leg, sdp.as_deref()),
+        SipEvent::Acked { sdp: Some(sdp) } => {
+            if let Err(why) = accept(shared, leg, &sdp) {
+                info!(%leg, %why, "the answer in an ACK cannot be taken");
+                end_sip(shared, leg, Some(65));
+            }
+        }
+        SipEvent::Failed { status, q850, .. } => {
+            let mut cause = Cause::from_status(status);
+            cause.q850 = q850.unwrap_or(cause.q850);
+            report(shared, leg, ended(cause));
+        }
+        SipEvent::Timeout => report(shared, leg, ended(Cause::from_status(408))),
+        SipEvent::Cancelled => report(shared, leg, ended(Cause::CANCELLED)),
+        SipEvent::Ended { by, q850 } => {
+            let normal = if by == By::Lost {
+                Cause::from_status(408)
+            } else {
+                Cause::NORMAL
+            };
+            let q850 = q850.unwrap_or(normal.q850);
+            report(shared, leg, ended(Cause { q850, ..normal }));
+        }
+        SipEvent::Reinvited { sdp } => reinvited(shared, leg, sdp.as_deref()),
+        SipEvent::Info { content_type, body } => pass_info(shared, leg, &content_type, body),
+        SipEvent::AckTimeout => info!(%leg, "no ACK came; the leg is being ended"),
+        SipEvent::Acked { sdp: None }
+        | SipEvent::ReinviteAnswered { .. }
+        | SipEvent::ReinviteFailed { .. }
+        | SipEvent::Replied { .. } => {}
+        _ => debug!(%leg, "a report of a kind not known here"),
+    }
+}
+
+/// Takes the far end's description.
+fn accept(shared: &Shared, leg: LegId, sdp: &str) -> Result<(), SessionError> {
+    let result = shared.legs.with(leg, |entry| {
+        entry
+            .session
+            .as_mut()
+            .map(|session| session.accept(&shared.engine, sdp))
+    });
+    result.flatten().unwrap_or(Ok(()))
+}
+
+/// The far end of an outgoing leg answered.
+fn answered(shared: &Arc<Shared>, leg: LegId, sdp: Option<&str>) {
+    let taken = match sdp {
+        Some(sdp) => accept(shared, leg, sdp).map_err(|why| why.to_string()),
+        None => Err(String::from("the answer carries no description")),
+    };
+    if let Err(why) = taken {
+        info!(%leg, %why, "an answer cannot be taken");
+        end_sip(shared, leg, Some(65));
+        return report(shared, leg, ended(Cause::NO_CODEC));
+    }
+    let facts = shared.legs.with(leg, |entry| {
+        entry.answered = true;
+        entry.facts()
+    });
+    if let Some(facts) = facts {
+        report(shared, leg, LegEvent::Answered(facts));
+    }
+}
+
+/// The far end wants to change the session.
+fn reinvited(shared: &Arc<Shared>, leg: LegId, sdp: Option<&str>) {
+    let Some(sip) = shared.legs.sip(leg) else {
+        return;
+    };
+    let Some(sdp) = sdp else {
+        // Asked for an offer: what is in force is offered again, the answer is in the ACK.
+        let offer = shared
+            .legs
+            .with(leg, |entry| entry.session.as_mut().map(Session::offer));
+        log_refusal(leg, sip.accept_reinvite(offer.flatten()));
+        return;
+    };
+    let considered = shared.legs.with(leg, |entry| {
+        let session = entry.session.as_mut()?;
+        Some(session.consider(sdp).map(|same| (same, session.is_held())))
+    });
+    match considered.flatten() {
+        Some(Ok((true, _))) => {
+            // A refresh changes nothing and waits for nothing.
+            let answer = shared
+                .legs
+                .with(leg, |entry| entry.session.as_mut()?.agree(&shared.engine))
+                .flatten();
+            log_refusal(leg, sip.accept_reinvite(answer));
+        }
+        Some(Ok((false, held))) => {
+            let checkpoint = shared.legs.with(leg, |entry| entry.checkpoint());
+            let checkpoint = checkpoint.unwrap_or_default();
+            report(shared, leg, LegEvent::Changed { held, checkpoint });
+        }
+        Some(Err(why)) => {
+            debug!(%leg, %why, "a change of session is refused");
+            log_refusal(leg, sip.reject_reinvite(488));
+        }
+        None => log_refusal(leg, sip.reject_reinvite(500)),
+    }
+}
+
+/// Passes an INFO on to the other side of the bridge.
+fn pass_info(shared: &Shared, leg: LegId, content_type: &str, body: bytes::Bytes) {
+    let Some(call) = shared.legs.with(leg, |entry| entry.call) else {
+        return;
+    };
+    let other = {
+        let state = shared.state.read();
+        state.calls.get(&call).and_then(|row| match row.stage {
+            strowger_core::call::Stage::Bridged { far } if far == leg => {
+                row.caller().map(|caller| caller.id)
+            }
+            strowger_core::call::Stage::Bridged { far } => Some(far),
+            _ => None,
+        })
+    };
+    if let Some(sip) = other.and_then(|other| shared.legs.sip(other)) {
+        log_refusal(leg, sip.info(content_type, body));
+    }
+}
+
+fn end_sip(shared: &Shared, leg: LegId, q850: Option<u16>) {
+    if let Some(sip) = shared.legs.sip(leg) {
+        log_refusal(leg, sip.bye(q850));
+    }
+}
+
+fn log_refusal(leg: LegId, result: Result<(), strowger_sip::leg::LegError>) {
+    if let Err(why) = result {
+        // The leg moved on meanwhile; its own report of that is on its way.
+        debug!(%leg, %why, "a leg did not take a command");
+    }
+}
+
+/// Signalling and media of this node, as call actors see them.
+pub struct NodeLegs {
+    shared: Arc<Shared>,
+}
+
+impl NodeLegs {
+    /// The legs of this node.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Makes the caller's session: our answer, or our offer when he made none.
+    fn make_answer(&self, leg: LegId) -> Result<(), SessionError> {
+        let engine = &self.shared.engine;
+        let made = self.shared.legs.with(leg, |entry| {
+            if entry.answer.is_some() {
+                return Ok(());
+            }
+            let codecs = entry.offer.codecs.clone();
+            let mut session = Session::open(engine, leg, entry.address, codecs)?;
+            let answer = match &entry.offer.sdp {
+                Some(offer) => session.answer(engine, offer),
+                None => Ok(session.offer()),
+            };
+            entry.session = Some(session);
+            entry.answer = Some(answer?);
+            Ok(())
+        });
+        made.unwrap_or(Ok(()))
+    }
+
+    fn try_invite(&self, call: &CallRow, leg: LegId) -> Result<(), Cause> {
+        let shared = &self.shared;
+        let target = call
+            .leg(leg)
+            .and_then(|row| row.target.as_ref())
+            .ok_or(Cause::FAILURE)?;
+        let uri = Uri::parse(&target.uri).ok_or(Cause::UNKNOWN_NUMBER)?;
+        let flow = self
+            .flow(call.address, target, &uri)
+            .ok_or(Cause::UNKNOWN_NUMBER)?;
+        let caller = call.caller().map(|row| row.id);
+        let codecs = caller.and_then(|caller| {
+            shared.legs.with(caller, |entry| match &entry.session {
+                Some(session) => session.codecs(),
+                None => entry.offer.codecs.clone(),
+            })
+        });
+        let address = call.address;
+        let mut session = Session::open(&shared.engine, leg, address, codecs.unwrap_or_default())
+            .map_err(|why| {
+            warn!(code = "SW0301", %leg, %why, "no port for a leg");
+            Cause::CONGESTION
+        })?;
+        let offer = session.offer();
+        let mut entry = Entry::new(call.id, address, false, Offer::default());
+        entry.session = Some(session);
+        let token = LegToken {
+            index: leg.index(),
+            n: leg.n(),
+            epoch: call.epoch,
+        };
+        let endpoint = shared.endpoint().ok_or(Cause::FAILURE)?;
+        entry.sip_call_id = endpoint.tokens().call_id(token);
+        shared.legs.legs.lock().insert(leg, entry);
+        let mut to = uri.clone();
+        to.params.clear();
+        to.headers.clear();
+        let mut from = NameAddr::new(Uri::sip(
+            Some(&call.from.number),
+            &strowger_sip::message::host_of(address),
+            None,
+        ));
+        from.display = Some(call.from.display.clone()).filter(|display| !display.is_empty());
+        let spec = InviteSpec {
+            token,
+            target: uri,
+            flow,
+            route: Vec::new(),
+            from,
+            to: NameAddr::new(to),
+            sdp: Some(offer),
+            headers: Vec::new(),
+            credentials: None,
+        };
+        let sip = endpoint
+            .invite(spec, sink(shared, call.id, leg))
+            .map_err(|why| {
+                warn!(%leg, %why, "a leg cannot be made");
+                Cause::CONGESTION
+            })?;
+        shared.legs.with(leg, |entry| entry.sip = Some(sip));
+        Ok(())
+    }
+
+    /// The path to a phone. A phone that is where its contact says is called from the
+    /// call's own address; one behind a NAT or on a connection only by the path it
+    /// registered on.
+    fn flow(&self, address: IpAddr, target: &LegTarget, uri: &Uri) -> Option<Flow> {
+        let ports = self.shared.ports;
+        let contact = uri.socket_address();
+        let tcp = uri
+            .transport()
+            .is_some_and(|name| name.eq_ignore_ascii_case("tcp"));
+        match &target.flow {
+            Some(flow) if flow.transport == Transport::Udp && contact == Some(flow.remote) => {
+                Some(Flow::udp(SocketAddr::new(address, ports.udp), flow.remote))
+            }
+            Some(flow) if flow.transport == Transport::Udp || self.connected(flow) => Some(Flow {
+                protocol: match flow.transport {
+                    Transport::Udp => Protocol::Udp,
+                    Transport::Tcp => Protocol::Tcp,
+                },
+                local: flow.local,
+                remote: flow.remote,
+                connection: flow.connection,
+            }),
+            Some(_) => contact.map(|remote| Flow::tcp(SocketAddr::new(address, ports.tcp), remote)),
+            None if tcp => {
+                contact.map(|remote| Flow::tcp(SocketAddr::new(address, ports.tcp), remote))
+            }
+            None => contact.map(|remote| Flow::udp(SocketAddr::new(address, ports.udp), remote)),
+        }
+    }
+
+    /// True while the node that accepted a connection still holds its address.
+    fn connected(&self, flow: &FlowRef) -> bool {
+        self.shared.state.read().holder(flow.local.ip()) == Some(flow.node)
+    }
+
+    /// Ends a leg that was not over 2 s after we said so.
+    fn end_by_force(&self, leg: LegId) {
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            tokio::time::sleep(ENDING).await;
+            let still = shared.legs.with(leg, |entry| !entry.ended).unwrap_or(false);
+            if still {
+                report(&shared, leg, ended(Cause::NORMAL));
+            }
+        });
+    }
+
+    fn play(&self, leg: LegId, audio: Audio) {
+        let shared = &self.shared;
+        let token = shared.legs.with(leg, |entry| {
+            entry.plays += 1;
+            let token = PlayToken(entry.plays);
+            entry.playing = Some((token, audio));
+            token
+        });
+        let Some(token) = token else { return };
+        let key = key_of(leg);
+        let played = match audio {
+            Audio::Prompt(blob) => shared
+                .sounds
+                .clip(blob)
+                .map(|clip| shared.engine.play(key, clip, Repeat::Once, token)),
+            Audio::Music(blob) => shared
+                .sounds
+                .clip(blob)
+                .map(|clip| shared.engine.play(key, clip, Repeat::Loop, token)),
+            Audio::Tone(confirmation) => {
+                let tone = match confirmation {
+                    Confirmation::Done => Tone::Confirmation,
+                    Confirmation::Refused => Tone::Refusal,
+                };
+                Some(shared.engine.tone(key, tone, Some(CONFIRMATION_MS), token))
+            }
+            Audio::Silence | Audio::Bridge(_) => None,
+        };
+        if !matches!(played, Some(Ok(()))) {
+            warn!(%leg, ?audio, "a sound is missing on this node; going on without it");
+            report(shared, leg, LegEvent::Played(audio));
+        }
+    }
+}
+
+impl Legs for NodeLegs {
+    fn invite(&self, call: &CallRow, leg: LegId) {
+        if let Err(cause) = self.try_invite(call, leg) {
+            let legs = &self.shared.legs.legs;
+            legs.lock()
+                .entry(leg)
+                .or_insert_with(|| Entry::new(call.id, call.address, false, Offer::default()));
+            report(&self.shared, leg, ended(cause));
+        }
+    }
+
+    fn alert(&self, leg: LegId, early: Option<LegId>) {
+        let with_audio = early.is_some() && self.make_answer(leg).is_ok();
+        let sip = self.shared.legs.with(leg, |entry| {
+            let sdp = entry
+                .answer
+                .clone()
+                .filter(|_| with_audio && entry.offer.sdp.is_some());
+            (entry.sip.clone(), sdp)
+        });
+        if let Some((Some(sip), sdp)) = sip {
+            let status = if sdp.is_some() { 183 } else { 180 };
+            log_refusal(leg, sip.ring(status, sdp));
+        }
+    }
+
+    fn prepare(&self, call: &CallRow, leg: LegId) {
+        let known = self
+            .shared
+            .legs
+            .with(leg, |entry| entry.sip.is_some())
+            .unwrap_or(false);
+        if !known {
+            // The caller's leg did not outlive what interrupted its admission.
+            let legs = &self.shared.legs.legs;
+            legs.lock()
+                .entry(leg)
+                .or_insert_with(|| Entry::new(call.id, call.address, true, Offer::default()));
+            return report(&self.shared, leg, ended(Cause::FAILURE));
+        }
+        match self.make_answer(leg) {
+            Ok(()) => {
+                let facts = self.shared.legs.with(leg, |entry| entry.facts());
+                if let Some(facts) = facts {
+                    report(&self.shared, leg, LegEvent::Answered(facts));
+                }
+            }
+            Err(why) => {
+                let cause = match why {
+                    SessionError::Open(_) => Cause::CONGESTION,
+                    SessionError::Negotiate(_) => Cause::NO_CODEC,
+                };
+                warn!(code = "SW0301", %leg, %why, "a caller cannot be answered");
+                self.end(leg, cause);
+            }
+        }
+    }
+
+    fn answer(&self, leg: LegId) {
+        let answer = self.shared.legs.with(leg, |entry| {
+            entry.answered = true;
+            (entry.sip.clone(), entry.answer.clone())
+        });
+        if let Some((Some(sip), Some(sdp))) = answer {
+            log_refusal(leg, sip.answer(sdp));
+        }
+    }
+
+    fn confirm(&self, leg: LegId) {
+        if let Some(sip) = self.shared.legs.sip(leg) {
+            log_refusal(leg, sip.ack(None));
+        }
+    }
+
+    fn agree(&self, leg: LegId, yes: bool) {
+        let Some(sip) = self.shared.legs.sip(leg) else {
+            return;
+        };
+        if yes {
+            let engine = &self.shared.engine;
+            let answer = self
+                .shared
+                .legs
+                .with(leg, |entry| entry.session.as_mut()?.agree(engine));
+            log_refusal(leg, sip.accept_reinvite(answer.flatten()));
+        } else {
+            self.shared
+                .legs
+                .with(leg, |entry| entry.session.as_mut().map(Session::refuse));
+            log_refusal(leg, sip.reject_reinvite(500));
+        }
+    }
+
+    fn end(&self, leg: LegId, cause: Cause) {
+        let state = self.shared.legs.with(leg, |entry| {
+            (entry.sip.clone(), entry.incoming && !entry.answered)
+        });
+        match state {
+            Some((Some(sip), true)) => {
+                let status = if (300..700).contains(&cause.status) {
+                    cause.status
+                } else {
+                    480
+                };
+                let mut headers = vec![(HeaderName::Reason, ReasonValue::q850(cause.q850))];
+                if status == 503 {
+                    headers.push((HeaderName::RetryAfter, String::from("1")));
+                }
+                log_refusal(leg, sip.reject(status, "", &headers));
+            }
+            Some((Some(sip), false)) => log_refusal(leg, sip.bye(Some(cause.q850))),
+            Some((None, _)) => report(&self.shared, leg, ended(cause)),
+            None => {}
+        }
+        self.end_by_force(leg);
+    }
+
+    fn hear(&self, _call: CallId, leg: LegId, audio: Audio) {
+        let key = key_of(leg);
+        let engine = &self.shared.engine;
+        self.shared.legs.with(leg, |entry| entry.playing = None);
+        // The engine refuses what does not apply to a leg that has just ended.
+        let changed = match audio {
+            Audio::Silence => engine.stop_playing(key).and_then(|()| engine.unbridge(key)),
+            Audio::Bridge(other) => engine
+                .stop_playing(key)
+                .and_then(|()| engine.bridge(key, key_of(other))),
+            Audio::Prompt(_) | Audio::Music(_) | Audio::Tone(_) => {
+                let unbridged = engine.unbridge(key);
+                self.play(leg, audio);
+                unbridged
+            }
+        };
+        if let Err(why) = changed {
+            debug!(%leg, %why, "what a leg hears did not change");
+        }
+    }
+
+    fn forget(&self, leg: LegId) {
+        let entry = self.shared.legs.legs.lock().remove(&leg);
+        if entry.is_some_and(|entry| entry.session.is_some()) {
+            // Closed already when the engine is stopping.
+            let _ = self.shared.engine.close(key_of(leg));
+        }
+    }
+}
