@@ -61,7 +61,10 @@ impl Folder {
             .open(&marker)
             .map_err(|error| trouble(&marker, &error))?;
         let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| {
-            let what = format!("another demonstration uses this folder ({error})");
+            if error != nix::errno::Errno::EWOULDBLOCK {
+                return trouble(&marker, &error);
+            }
+            let what = "another demonstration uses this folder";
             let next = "end it, or name another folder with --dir";
             Fault::new(code::DEMO_FOLDER, what, next).at(root.display().to_string())
         })?;

@@ -241,11 +241,11 @@ impl Line {
                             (talking, outcome) = (true, Outcome::Talked);
                             deadline = Instant::now() + talk;
                         }
-                        LegEvent::Ringing | LegEvent::Progress { .. } if !talking => {
-                            if outcome == Outcome::Silent {
-                                outcome = Outcome::Unanswered(None);
-                                deadline = Instant::now() + RINGING_MAX;
-                            }
+                        LegEvent::Ringing | LegEvent::Progress { .. }
+                            if outcome == Outcome::Silent =>
+                        {
+                            outcome = Outcome::Unanswered(None);
+                            deadline = Instant::now() + RINGING_MAX;
                         }
                         LegEvent::Reinvited { sdp } => self.change(leg, &mut media, sdp),
                         LegEvent::Failed { status, .. } => {

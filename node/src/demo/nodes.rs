@@ -113,7 +113,8 @@ impl Nodes {
             }
         }
         for (_, child) in &mut self.children {
-            // Ended or just killed: this does not wait long.
+            // One that no pid file names any more ends here; the others have ended.
+            let _ = child.kill();
             let _ = child.wait();
         }
         self.children.clear();
@@ -286,7 +287,7 @@ mod tests {
         let child = Command::new("sh")
             .args(["-c", script, "run", "--config"])
             .arg(folder.node_file(1))
-            .stdout(Stdio::piped())
+            .stdin(Stdio::piped())
             .spawn()
             .expect("a shell");
         let pid = child.id().to_string();
@@ -300,7 +301,8 @@ mod tests {
         let folder = Folder::open(dir.path(), 1, false).expect("new");
         folder.write_node_file(1).expect("written");
         let mut child = pretender(&folder, "read forever");
-        // Its input is closed at the end of this test at the latest.
+        // Held open until the end, when a reader that still reads would end by itself.
+        let _input = child.stdin.take();
         assert!(!none_running(&folder));
         let waiting = std::thread::spawn(move || child.wait().expect("a child"));
         end_leftovers(&folder).await;
