@@ -218,7 +218,7 @@ impl Line {
         mut events: Events,
         mut media: LocalMedia,
         talk: Duration,
-        mut talking: bool,
+        talking: bool,
     ) -> Outcome {
         let mut outcome = if talking {
             Outcome::Talked
@@ -238,7 +238,7 @@ impl Line {
                                 .and_then(|answer| sdp::accept_answer(&answer, &media).ok());
                             if leg.ack(None).is_err() { break }
                             if let Some(agreed) = agreed { self.voice.speak(&agreed); }
-                            (talking, outcome) = (true, Outcome::Talked);
+                            outcome = Outcome::Talked;
                             deadline = Instant::now() + talk;
                         }
                         LegEvent::Ringing | LegEvent::Progress { .. }
