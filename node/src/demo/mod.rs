@@ -84,19 +84,22 @@ pub async fn run(options: &DemoOptions) -> Result<(), Fault> {
 async fn play(options: &DemoOptions, folder: &Folder, nodes: &mut Nodes) -> Result<(), Fault> {
     // Whatever is wrong with a site of the operator's own is said before anything starts.
     let own = options.site.as_deref().map(DemoSite::load).transpose()?;
-    if options.fresh {
-        nodes::end_leftovers(folder).await;
-        folder.clear()?;
-    }
-    let resumed = folder.site_file().is_file();
+    let resumed = !options.fresh && folder.site_file().is_file();
     let site = match own {
         Some(site) => site,
         None if resumed => DemoSite::load(&folder.site_file())?,
         None => DemoSite::sample()?,
     };
     let sip = service_addresses(&site);
+    if options.fresh {
+        nodes::end_leftovers(folder).await;
+    }
     if nodes::none_running(folder) {
-        nodes::free_service_addresses(&sip)?;
+        // Before anything is removed or written.
+        nodes::free_addresses(folder, &sip)?;
+    }
+    if options.fresh {
+        folder.clear()?;
     }
     let exchange = Exchange::establish(folder, nodes).await?;
     if !(resumed && site.is_applied(folder)) {

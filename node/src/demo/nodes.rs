@@ -41,9 +41,7 @@ impl Nodes {
         if running(folder, number).is_some() {
             return Ok(());
         }
-        free_tcp(api_address(number))?;
-        free_tcp(cluster_address(number))?;
-        free_udp(cluster_address(number))?;
+        free_node(number)?;
         let failed = |error: std::io::Error| {
             let next = "see what the system says";
             Fault::new(code::DEMO_NODE, error.to_string(), next).at(format!("node {number}"))
@@ -131,15 +129,22 @@ pub(super) fn none_running(folder: &Folder) -> bool {
     all_running(folder).is_empty()
 }
 
-/// Checks that nobody serves SIP at the service addresses yet.
+/// Checks that nobody uses the addresses of the nodes or the service addresses yet.
 ///
 /// # Errors
 /// `SW0107` naming the address.
-pub(super) fn free_service_addresses(addresses: &[SocketAddr]) -> Result<(), Fault> {
-    addresses.iter().try_for_each(|address| {
+pub(super) fn free_addresses(folder: &Folder, sip: &[SocketAddr]) -> Result<(), Fault> {
+    folder.numbers().try_for_each(free_node)?;
+    sip.iter().try_for_each(|address| {
         free_tcp(*address)?;
         free_udp(*address)
     })
+}
+
+fn free_node(number: u8) -> Result<(), Fault> {
+    free_tcp(api_address(number))?;
+    free_tcp(cluster_address(number))?;
+    free_udp(cluster_address(number))
 }
 
 fn free_tcp(address: SocketAddr) -> Result<(), Fault> {
@@ -316,7 +321,7 @@ mod tests {
     fn a_taken_address_is_named() {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("bind");
         let address = socket.local_addr().expect("bound");
-        let fault = free_service_addresses(&[address]).expect_err("taken");
+        let fault = free_udp(address).expect_err("taken");
         assert_eq!(fault.code, code::BIND);
         assert!(fault.to_string().contains(&address.to_string()), "{fault}");
     }
