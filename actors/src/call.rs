@@ -178,11 +178,10 @@ impl CallState {
                 });
             }
             LegEvent::Played(audio) => {
-                if seen.audio == audio {
-                    seen.audio = Audio::Silence;
-                }
                 match audio {
                     Audio::Prompt(_) => self.observed.greeted = true,
+                    // The leg counts as hearing it, so that it is not played again before
+                    // the call is over.
                     Audio::Tone(_) => self.outbox.push(Observation::Confirmed { leg }),
                     Audio::Silence | Audio::Bridge(_) | Audio::Music(_) => {}
                 }
@@ -252,8 +251,15 @@ impl CallState {
             None if !self.seen && self.started.elapsed() < limits::UNSEEN_MAX => return false,
             None => self.seen = true,
         }
-        for effect in outstanding(row.as_ref(), &self.observed) {
-            self.carry_out(row.as_ref(), effect);
+        // What is done may make something else due: an answered leg can hear a prompt.
+        for _ in 0..limits::ROUNDS {
+            let effects = outstanding(row.as_ref(), &self.observed);
+            if effects.is_empty() {
+                break;
+            }
+            for effect in effects {
+                self.carry_out(row.as_ref(), effect);
+            }
         }
         let all_gone = self
             .observed

@@ -26,3 +26,6 @@ pub const UNSEEN_MAX: Duration = Duration::from_secs(10);
 /// Observations of one call waiting for a commit. A call makes a handful; beyond this
 /// its legs are ended, for something feeds it events without end.
 pub const OUTBOX_MAX: usize = 256;
+
+/// Rounds of one look at a row: a leg takes at most a handful of steps at once.
+pub const ROUNDS: usize = 8;

@@ -14,7 +14,7 @@ use strowger_core::ids::{BlobId, NodeId};
 use strowger_core::ports::Machine;
 use strowger_core::state::{ExchangeMachine, SharedState};
 use strowger_media::EngineConfig;
-use strowger_sip::endpoint::EndpointConfig;
+use strowger_sip::endpoint::{Endpoint, EndpointConfig};
 use strowger_sip::transport::{Network, RateLimits};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -44,6 +44,28 @@ impl Gauges for Telephony {
 
     fn rtp_ports_in_use(&self) -> u64 {
         u64::try_from(self.shared().engine.ports_in_use()).unwrap_or(u64::MAX)
+    }
+
+    fn sip_messages(&self) -> (u64, u64) {
+        let stats = self.shared().endpoint().map(Endpoint::stats);
+        stats.map_or((0, 0), |stats| (stats.received_total(), stats.sent_total()))
+    }
+
+    fn dropped(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let mut dropped = Vec::new();
+        if let Some(stats) = self.shared().endpoint().map(Endpoint::stats) {
+            let causes = strowger_sip::stats::Drop::ALL.iter();
+            dropped
+                .extend(causes.map(|cause| ("sip", cause.as_str(), stats.dropped_total(*cause))));
+        }
+        let rtp = self.shared().engine.totals();
+        dropped.extend([
+            ("rtp", "foreign_source", rtp.foreign_dropped),
+            ("rtp", "malformed", rtp.malformed_dropped),
+            ("rtp", "payload_type", rtp.payload_dropped),
+            ("rtp", "send_failed", rtp.send_failed),
+        ]);
+        dropped
     }
 }
 

@@ -20,6 +20,10 @@ pub struct Readings<'a> {
     pub cluster: &'a ClusterFigures,
     /// RTP port pairs in use on this node.
     pub rtp_ports: u64,
+    /// SIP messages received and sent by this life of the node.
+    pub sip_messages: (u64, u64),
+    /// Protocol, cause and number of what this life of the node dropped.
+    pub dropped: &'a [(&'static str, &'static str, u64)],
     /// Event readers connected here.
     pub event_readers: u64,
 }
@@ -109,6 +113,18 @@ pub fn text(readings: &Readings<'_>) -> String {
             readings.rtp_ports,
         ),
         (
+            "strowger_sip_received_total",
+            "counter",
+            "SIP messages received here.",
+            readings.sip_messages.0,
+        ),
+        (
+            "strowger_sip_sent_total",
+            "counter",
+            "SIP messages sent from here.",
+            readings.sip_messages.1,
+        ),
+        (
             "strowger_event_readers",
             "gauge",
             "Event readers here.",
@@ -118,6 +134,21 @@ pub fn text(readings: &Readings<'_>) -> String {
     for (name, kind, help, value) in single {
         head(&mut out, name, kind, help);
         line(&mut out, name, &[], value);
+    }
+    let name = "strowger_dropped_total";
+    head(
+        &mut out,
+        name,
+        "counter",
+        "What was dropped here, by cause.",
+    );
+    for (protocol, cause, number) in readings.dropped {
+        line(
+            &mut out,
+            name,
+            &[("protocol", protocol), ("cause", cause)],
+            *number,
+        );
     }
     out
 }
@@ -178,6 +209,8 @@ mod tests {
             registrations: 6,
             cluster: &cluster,
             rtp_ports: 7,
+            sip_messages: (8, 9),
+            dropped: &[("sip", "malformed", 1)],
             event_readers: 0,
         });
         let wanted = [
@@ -189,6 +222,8 @@ mod tests {
             "strowger_raft_term 4\n",
             "strowger_raft_applied 99\n",
             "strowger_rtp_ports_in_use 7\n",
+            "strowger_sip_received_total 8\n",
+            "strowger_dropped_total{protocol=\"sip\",cause=\"malformed\"} 1\n",
             "# TYPE strowger_queue_offered_total counter\n",
         ];
         for line in wanted {

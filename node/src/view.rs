@@ -105,9 +105,7 @@ pub fn nodes(
                 lag: answer.map(|status| end.saturating_sub(status.applied)),
                 calls: count(state.calls_of(id).count()),
                 version: answer.map(|status| status.version.clone()),
-                state_hash: answer
-                    .and_then(|status| status.state_hash)
-                    .map(hex::encode),
+                state_hash: answer.and_then(|status| status.state_hash).map(hex::encode),
                 service_addresses: state
                     .addresses
                     .values()

@@ -41,6 +41,14 @@ impl Gauges for Still {
     fn rtp_ports_in_use(&self) -> u64 {
         0
     }
+
+    fn sip_messages(&self) -> (u64, u64) {
+        (0, 0)
+    }
+
+    fn dropped(&self) -> Vec<(&'static str, &'static str, u64)> {
+        Vec::new()
+    }
 }
 
 struct Bench {

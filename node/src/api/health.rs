@@ -81,6 +81,8 @@ pub async fn metrics(State(office): Shared) -> impl IntoResponse {
         registrations,
         cluster: &cluster,
         rtp_ports: office.gauges.rtp_ports_in_use(),
+        sip_messages: office.gauges.sip_messages(),
+        dropped: &office.gauges.dropped(),
         event_readers: office.readers.load(Ordering::Relaxed),
     });
     (

@@ -42,6 +42,10 @@ pub trait Gauges: Send + Sync + 'static {
     fn serves_sip(&self) -> bool;
     /// RTP port pairs in use.
     fn rtp_ports_in_use(&self) -> u64;
+    /// SIP messages received and sent since start.
+    fn sip_messages(&self) -> (u64, u64);
+    /// What was dropped since start, by cause: SIP first, then RTP.
+    fn dropped(&self) -> Vec<(&'static str, &'static str, u64)>;
 }
 
 /// What every request shares.

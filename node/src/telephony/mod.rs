@@ -232,7 +232,9 @@ impl Telephony {
 
     /// Closes every socket.
     pub async fn stop(&self) {
-        self.shared.stopped.store(true, std::sync::atomic::Ordering::SeqCst);
+        self.shared
+            .stopped
+            .store(true, std::sync::atomic::Ordering::SeqCst);
         if let Some(endpoint) = self.shared.endpoint() {
             endpoint.shutdown().await;
         }
