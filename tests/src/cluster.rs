@@ -235,6 +235,20 @@ impl Cluster {
         kill(self.pid(number), signal).expect("the node runs");
     }
 
+    /// Ends node `number` with SIGTERM and waits until its process is gone.
+    pub fn end(&mut self, number: u64) {
+        let pid = self.pid(number);
+        kill(pid, Signal::SIGTERM).expect("the node runs");
+        if let Some(mut child) = self.restarted.remove(&number) {
+            child.wait().expect("our own child can be waited for");
+        }
+        eventually(STOP_MAX, "the node's process is gone", || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            // The demo may not have waited for it yet: a zombie holds nothing any more.
+            (stat.is_empty() || stat.contains(") Z ")).then_some(())
+        });
+    }
+
     /// Starts a dead node on its data again and waits until it serves.
     pub fn restart(&mut self, number: u64) {
         let file = self.dir().join(format!("n{number}/node.toml"));

@@ -77,7 +77,12 @@ fn one_caller_and_one_agent_through_everything() {
         .expect("with music");
 
     println!("the next offer is answered: bridged at once");
-    let offer = agent.incoming(2, SOON).expect("offered again");
+    let offer = agent.incoming(2, SOON).unwrap_or_else(|| {
+        panic!(
+            "not offered again: {:#?}",
+            (api.list("/v1/agents"), api.list("/v1/calls"))
+        )
+    });
     offer.answer();
     offer
         .wait(SOON, |_| offer.audio().hears(440))
