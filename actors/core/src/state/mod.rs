@@ -1,5 +1,5 @@
 //! The replicated state: everything the floor knows, held in memory and written
-//! through to rows; commands change it in [`State::apply`] and nowhere else.
+//! through to rows; commands change it in `State::apply` and nowhere else.
 //!
 //! Invariants, also checked by [`State::check`]: an agent is offered or talking to
 //! exactly the call that offers or talks to him; figures add up; every waiting call
