@@ -1,4 +1,4 @@
-//! The queue behind 4008: one caller and one agent through everything, then a crowd.
+//! The queue behind 4008: one caller and two agents through everything, then a crowd.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -47,12 +47,14 @@ fn feature_code(phone: &Phone, server: SocketAddr, code: &str) {
 }
 
 #[test]
-fn one_caller_and_one_agent_through_everything() {
+fn one_caller_and_two_agents_through_everything() {
     let cluster = Cluster::start("basic.toml");
     let api = cluster.api(2);
     let address = "127.0.0.75".parse().expect("an address");
     let agent = Phone::new(address, "1001", &cluster.password("1001"), 620);
+    let second = Phone::new(address, "1002", &cluster.password("1002"), 700);
     let caller = Phone::new(address, "5550001", "", 440);
+    assert_eq!(second.register(cluster.service(1), 120), Some(200));
     assert_eq!(agent.register(cluster.service(0), 120), Some(200));
 
     println!("the caller is greeted and waits with music");
@@ -76,24 +78,24 @@ fn one_caller_and_one_agent_through_everything() {
     call.wait(SOON, |_| call.audio().hears(MUSIC_HZ))
         .expect("with music");
 
-    println!("the next offer is answered: bridged at once");
-    let offer = agent.incoming(2, SOON).unwrap_or_else(|| {
-        panic!(
-            "not offered again: {:#?}",
-            (api.list("/v1/agents"), api.list("/v1/calls"))
-        )
-    });
+    println!("the next agent gets the caller and answers: bridged at once");
+    feature_code(&second, cluster.service(1), "*11");
+    let offer = second
+        .incoming(1, SOON)
+        .expect("offered to the other agent");
     offer.answer();
     offer
         .wait(SOON, |_| offer.audio().hears(440))
         .expect("the agent hears the caller");
-    call.wait(SOON, |_| call.audio().hears(620))
+    call.wait(SOON, |_| call.audio().hears(700))
         .expect("the caller hears the agent");
-    wait_state(&api, "a1", "talking");
+    wait_state(&api, "a2", "talking");
     call.hang_up();
     offer.ended(SOON).expect("the agent's leg ends too");
-    wait_state(&api, "a1", "wrap_up");
-    wait_state(&api, "a1", "ready");
+    wait_state(&api, "a2", "wrap_up");
+    wait_state(&api, "a2", "ready");
+    feature_code(&second, cluster.service(1), "*12");
+    wait_state(&api, "a2", "signed_out");
 
     println!("pause, ready, sign out, by code and by command");
     feature_code(&agent, cluster.service(0), "*13");
