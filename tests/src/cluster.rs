@@ -338,6 +338,12 @@ impl Cluster {
             let bad: Vec<&Value> = events
                 .iter()
                 .filter(|event| matches!(event["level"].as_str(), Some("ERROR" | "WARN")))
+                // What the library says about an unreachable peer, it says many times.
+                .filter(|event| {
+                    !event["target"]
+                        .as_str()
+                        .is_some_and(|t| t.starts_with("openraft"))
+                })
                 .collect();
             for event in bad.iter().rev().take(20).rev() {
                 eprintln!("node {number}: {event}");

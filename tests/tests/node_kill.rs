@@ -9,6 +9,7 @@ use strowger_tests::api::Api;
 use strowger_tests::cluster::{Cluster, node_number};
 use strowger_tests::phone::{Call, Phone, Policy};
 use strowger_tests::poll::{eventually, within_time};
+use strowger_tests::sipp::Sipp;
 
 const SOON: Duration = Duration::from_secs(15);
 /// New calls to every service address succeed this long after a kill on an idle machine.
@@ -205,6 +206,9 @@ fn kill_and_check(cluster: &mut Cluster, victim: u64) {
         "killing node {victim}{}",
         if leads { ", the leader" } else { "" }
     );
+    for address in addresses_of(&held, victim) {
+        register_over_tcp(cluster, address);
+    }
     let pairs: Vec<Pair> = (1..=3)
         .map(|n| pair(cluster, &held, u64::from(n), n))
         .collect();
@@ -262,6 +266,11 @@ fn kill_and_check(cluster: &mut Cluster, victim: u64) {
     println!("  {} waiting callers kept their order", survivors.len());
     check_records(&survivor_api, &pairs, &callers, victim);
     check_registrations(cluster, &survivor_api, &pairs);
+    let lost = addresses_of(&held, victim);
+    for address in &lost {
+        register_over_tcp(cluster, *address);
+    }
+    println!("  phones over TCP reconnect and register at {lost:?}");
 
     cluster.restart(victim);
     rejoin(cluster, victim);
@@ -376,6 +385,24 @@ fn check_registrations(cluster: &Cluster, api: &Api, pairs: &[Pair]) {
     println!(
         "  all {} registrations survive and can be called",
         pairs.len()
+    );
+}
+
+/// A phone connects over TCP and registers, as one does whose connection broke.
+fn register_over_tcp(cluster: &Cluster, address: SocketAddr) {
+    let secret = cluster.password("1001");
+    let counts = Sipp::new("register", (local(80), 6_093).into())
+        .tcp()
+        .to(address, "0")
+        .rows([format!(
+            "1001;[authentication username=1001 password={secret}]"
+        )])
+        .timeout(Duration::from_secs(10))
+        .run();
+    assert_eq!(
+        (counts.code, counts.successful),
+        (0, 1),
+        "{address}: {counts:?}"
     );
 }
 
