@@ -101,6 +101,13 @@ impl Core {
                 .eq([self.node])
     }
 
+    /// A leader that is the only voter confirms itself; no acknowledgement would come.
+    fn confirm_alone(&self, now: BootTime) {
+        if self.leads_alone() {
+            self.leases.confirm(now);
+        }
+    }
+
     /// Stops voting and serving, for good in this life.
     pub fn stand_aside(self: &Arc<Self>, why: StandAside) {
         {
@@ -155,10 +162,10 @@ impl Core {
     pub fn grant(&self, from: NodeNumber, request: &LeaseRequest) -> LeaseAnswer {
         let remaining = if self.stood_aside.lock().is_some() {
             Duration::ZERO
-        } else if self.leads_alone() {
-            limits::LEASE
         } else {
-            self.leases.grant(from, request.offset_ms, BootTime::now())
+            let now = BootTime::now();
+            self.confirm_alone(now);
+            self.leases.grant(from, request.offset_ms, now)
         };
         self.peers.alive(from, request.incarnation);
         LeaseAnswer {
@@ -310,6 +317,7 @@ pub async fn judge_silence(core: Arc<Core>) {
             continue;
         }
         let now = BootTime::now();
+        core.confirm_alone(now);
         for member in core.members() {
             if member.node != core.node && core.leases.surely_over(member.node, now) {
                 core.peers.lease_over(member.node);

@@ -38,6 +38,28 @@ fn three_nodes_agree_from_whichever_node_proposes() {
 }
 
 #[test]
+fn a_learner_beside_the_only_voter_is_never_declared_dead() {
+    let learners = |config: &mut strowger_cluster::ClusterConfig| config.promote = false;
+    let node = founder(learners);
+    let mut learner = common::joiner(node.cluster());
+    learner.open(learners);
+    let alive = |peer| matches!(node.cluster().liveness(peer), Liveness::Alive { .. });
+    wait("the learner is seen", || {
+        alive(2) && learner.cluster().lease_valid()
+    });
+    // Longer than the lease inherited from an earlier leader would protect it.
+    let until = std::time::Instant::now() + Duration::from_millis(1_500);
+    while std::time::Instant::now() < until {
+        assert!(alive(2), "{:?}", node.cluster().liveness(2));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    learner.close();
+    wait("a dead learner is found out", || {
+        matches!(node.cluster().liveness(2), Liveness::Dead { .. })
+    });
+}
+
+#[test]
 fn a_restarted_node_has_its_data_a_new_life_and_may_move() {
     let mut node = founder(|_| {});
     write(node.cluster(), "kept=1");

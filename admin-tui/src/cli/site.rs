@@ -195,16 +195,14 @@ fn print_change(session: &Session, change: &Value) -> Result<Exit, Failure> {
 }
 
 fn change_text(change: &SiteChange) -> String {
-    let mut out: String = change
-        .diff
+    let mut out: String = fold(&change.diff)
         .iter()
         .map(|line| format!("{}\n", text::clean(line)))
         .collect();
-    if change.diff.is_empty() {
-        out.push_str("no difference\n");
-    }
-    let what = if change.dry_run {
-        "dry run, in force:"
+    let what = if change.diff.is_empty() {
+        "no difference; still in force:"
+    } else if change.dry_run {
+        "dry run, nothing changed; in force:"
     } else {
         "in force:"
     };
@@ -224,9 +222,72 @@ fn change_text(change: &SiteChange) -> String {
     out
 }
 
+/// Joins lines that differ only in a number that counts up: `+ extension 1001-1020 (20)`.
+fn fold(lines: &[String]) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    let mut rest = lines;
+    while let [first, after @ ..] = rest {
+        let run = after
+            .iter()
+            .zip(1..)
+            .take_while(|(line, step)| follows(first, line, *step))
+            .count();
+        match after.get(run.wrapping_sub(1)) {
+            Some(last) => {
+                let id = last.rsplit(' ').next().unwrap_or_default();
+                out.push(format!("{first}-{id} ({})", run + 1));
+            }
+            None => out.push(first.clone()),
+        }
+        rest = after.get(run..).unwrap_or_default();
+    }
+    out
+}
+
+/// True when `line` is `first` with its last number raised by `step`, in as many digits.
+fn follows(first: &str, line: &str, step: u64) -> bool {
+    let stem = first.trim_end_matches(|c: char| c.is_ascii_digit());
+    let digits = first.strip_prefix(stem).unwrap_or_default();
+    // A word of its own, not a version or an address such as `10.0.0.1`.
+    if first.split(' ').count() != 3 || first.contains('.') {
+        return false;
+    }
+    let Ok(number) = digits.parse::<u64>() else {
+        return false;
+    };
+    let width = digits.len();
+    line.strip_prefix(stem) == Some(&format!("{:0width$}", number.saturating_add(step)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_that_count_up_are_one_line() {
+        let lines = |lines: &[&str]| lines.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let diff = lines(&[
+            "+ service address 127.0.0.1",
+            "+ service address 127.0.0.2",
+            "+ extension 1001",
+            "+ extension 1002",
+            "+ extension 1004",
+            "- extension b098",
+            "- extension b099",
+            "- extension b100",
+            "+ queue main",
+        ]);
+        let folded = [
+            "+ service address 127.0.0.1",
+            "+ service address 127.0.0.2",
+            "+ extension 1001-1002 (2)",
+            "+ extension 1004",
+            "- extension b098-b100 (3)",
+            "+ queue main",
+        ];
+        assert_eq!(fold(&diff), lines(&folded));
+        assert!(fold(&[]).is_empty());
+    }
 
     const SITE: &str = "[tenant]\nname = \"demo\"\n\n[[number]]\nnumber = \"4008\"\n\
         greeting = \"hello.wav\"\n\n[[queue]]\nname = \"main\"\nmusic = \"hold.wav\"\n\

@@ -122,19 +122,25 @@ async fn tick(shared: Arc<Shared>, wakes: WakeHub) {
 /// Goes quiet without a lease and speaks again with one.
 async fn lease(shared: Arc<Shared>) {
     let mut quiet = false;
+    // A node that just started has had no lease to lose.
+    let mut held = false;
     let mut every = tokio::time::interval(Duration::from_millis(20));
     loop {
         every.tick().await;
         let valid = shared.cluster.lease_valid();
+        let lost = held && !valid;
+        held |= valid;
         if let Some(endpoint) = shared.endpoint()
             && quiet == valid
         {
             quiet = !valid;
             endpoint.set_quiet(quiet);
-            if quiet {
+            if lost {
                 warn!("without a lease: this node sends no SIP, audio goes on");
+            } else if quiet {
+                info!("no lease yet: this node sends no SIP");
             } else {
-                info!("lease regained");
+                info!("lease held: this node sends SIP");
             }
         }
     }
