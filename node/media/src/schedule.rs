@@ -39,8 +39,9 @@ impl Schedule {
     /// Enters a leg for a tick, which lies less than a turn of the wheel ahead.
     pub(crate) fn enter(&mut self, slot: usize, due: u64, now: Instant) {
         if self.entries == 0 {
-            // Nothing was due meanwhile: forget the ticks that passed.
-            self.next = self.next.max(self.tick_at(now));
+            // Nothing was due meanwhile: forget the ticks that passed, but not the one this
+            // leg is due at, which lies in the past when the round is late.
+            self.next = self.next.max(self.tick_at(now).min(due));
         }
         self.entries += 1;
         self.bucket(due).push(slot);
@@ -118,6 +119,27 @@ mod tests {
             }
         }
         assert_eq!(sent, [(10, 10), (31, 30), (52, 50), (77, 70)]);
+    }
+
+    #[test]
+    fn a_leg_alone_stays_entered_when_a_round_is_later_than_its_next_frame() {
+        let start = Instant::now();
+        let mut schedule = Schedule::new(start);
+        let mut due = schedule.soon(start);
+        schedule.enter(3, due, start);
+        // 60 ms late: three frames are overdue at once.
+        let late = ms(start, 65);
+        let mut sent = Vec::new();
+        while let Some((tick, slots)) = schedule.take_due(late) {
+            for slot in slots {
+                assert_eq!((slot, tick), (3, due));
+                sent.push(tick);
+                due += 4;
+                schedule.enter(3, due, late);
+            }
+        }
+        assert_eq!(sent, [1, 5, 9, 13]);
+        assert_eq!(schedule.wait(late), Some(Duration::from_millis(5)));
     }
 
     #[test]

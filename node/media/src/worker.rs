@@ -456,9 +456,12 @@ impl Worker {
             let due = self.schedule.soon(now);
             for slot in slots {
                 if let Some(Some(leg)) = self.legs.get_mut(slot)
-                    && leg.due.is_some_and(|before| before < due)
+                    && let Some(before) = leg.due
                 {
-                    leg.stalled();
+                    if before < due {
+                        leg.stalled();
+                    }
+                    let due = before.max(due);
                     leg.due = Some(due);
                     self.schedule.enter(slot, due, now);
                 }
