@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -390,12 +391,17 @@ fn check_registrations(cluster: &Cluster, api: &Api, pairs: &[Pair]) {
 
 /// A phone connects over TCP and registers, as one does whose connection broke.
 fn register_over_tcp(cluster: &Cluster, address: SocketAddr) {
-    let secret = cluster.password("1001");
-    let counts = Sipp::new("register", (local(80), 6_093).into())
+    // A new connection comes from a new port; the old one's pair of ports may rest for long.
+    static PORT: AtomicU16 = AtomicU16::new(6_200);
+    let port = PORT.fetch_add(1, Ordering::Relaxed);
+    // An extension has so many contacts at most; the registrations here take turns.
+    let user = (1_001 + port % 7).to_string();
+    let secret = cluster.password(&user);
+    let counts = Sipp::new("register", (local(80), port).into())
         .tcp()
         .to(address, "0")
         .rows([format!(
-            "1001;[authentication username=1001 password={secret}]"
+            "{user};[authentication username={user} password={secret}]"
         )])
         .timeout(Duration::from_secs(10))
         .run();
