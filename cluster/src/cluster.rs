@@ -487,6 +487,7 @@ async fn start(
         forced_elections: AtomicU64::new(0),
         stood_aside: Mutex::new(None),
         receiving: tokio::sync::Mutex::new(()),
+        changing: tokio::sync::Mutex::new(()),
         stop,
         identity,
         store,

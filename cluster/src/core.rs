@@ -55,6 +55,7 @@ pub struct Core {
     pub forced_elections: AtomicU64,
     pub stood_aside: Mutex<Option<StandAside>>,
     pub receiving: tokio::sync::Mutex<()>,
+    pub changing: tokio::sync::Mutex<()>,
     pub stop: CancellationToken,
 }
 
@@ -314,6 +315,7 @@ pub async fn judge_silence(core: Arc<Core>) {
             _ = pause.tick() => {}
         }
         if core.leader() != Some(core.node) {
+            core.peers.withdraw();
             continue;
         }
         let now = BootTime::now();

@@ -46,7 +46,7 @@ pub enum StoreError {
 #[non_exhaustive]
 pub enum IdentityError {
     /// There is no identity in this directory.
-    #[error("SW0410: {0} holds no identity; initialise a cluster or join one first")]
+    #[error("SW0410: {0} holds no identity")]
     Missing(PathBuf),
     /// There already is one.
     #[error("SW0411: {0} already holds an identity")]

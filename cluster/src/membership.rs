@@ -142,6 +142,18 @@ impl Core {
             > 1
     }
 
+    /// True while the newest membership is not applied yet.
+    fn change_under_way(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let newest = metrics
+            .membership_config
+            .log_id()
+            .as_ref()
+            .map(|id| id.index);
+        newest > metrics.last_applied.as_ref().map(|id| id.index)
+    }
+
     /// Commits a change; waits while another one is under way.
     async fn change(
         &self,
@@ -149,7 +161,12 @@ impl Core {
         retain: bool,
     ) -> Result<(), MemberError> {
         let changing = async {
+            let _one_at_a_time = self.changing.lock().await;
             loop {
+                if self.change_under_way() {
+                    tokio::time::sleep(CHANGE_PAUSE).await;
+                    continue;
+                }
                 let changed = self.raft.change_membership(change.clone(), retain).await;
                 match changed {
                     Ok(_) => return Ok(()),

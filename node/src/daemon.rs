@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use strowger_cluster::{Cluster, ClusterConfig, Liveness, Role, Timing};
+use strowger_cluster::{Cluster, ClusterConfig, Liveness, Role, StandAside, Timing};
 use strowger_core::ids::{BlobId, NodeId};
 use strowger_core::ports::Machine;
 use strowger_core::state::{ExchangeMachine, SharedState};
@@ -88,17 +88,25 @@ pub async fn run(config: NodeConfig) -> Result<(), Fault> {
         started = Node::start(&config) => started?,
         () = signals.told() => return Ok(()),
     };
-    tokio::select! {
-        () = node.announce(&config) => signals.told().await,
-        () = signals.told() => {}
-    }
+    let serving = async {
+        node.announce(&config).await;
+        std::future::pending::<()>().await;
+    };
+    let removed = tokio::select! {
+        () = serving => None,
+        () = signals.told() => None,
+        why = node.removed() => Some(why),
+    };
     tracing::info!("ending");
     tokio::select! {
         () = node.end() => tracing::info!("ended"),
         () = signals.told() => tracing::warn!("ended at once"),
         () = tokio::time::sleep(limits::DRAIN_TIMEOUT) => tracing::warn!("ended late"),
     }
-    Ok(())
+    match removed {
+        None => Ok(()),
+        Some(why) => Err(Fault::of(code::START, &why, "look into the log")),
+    }
 }
 
 impl Node {
@@ -191,6 +199,17 @@ impl Node {
         );
         let _ = std::io::Write::write_all(&mut std::io::stdout(), line.as_bytes());
         let _ = std::io::Write::flush(&mut std::io::stdout());
+    }
+
+    /// Waits until this node learns that it was removed from the cluster: it will never
+    /// serve again, and who started it should hear so.
+    async fn removed(&self) -> StandAside {
+        loop {
+            match self.cluster.stood_aside() {
+                Some(why @ StandAside::Removed) => return why,
+                _ => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
     }
 
     /// Ends the node in good order.

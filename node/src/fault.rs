@@ -139,7 +139,7 @@ impl Fault {
                 code: own.to_owned().into(),
                 what: what.to_owned(),
                 place: None,
-                next: next.into(),
+                next: remedy(own).map_or_else(|| next.into(), ToOwned::to_owned),
                 exit: exit_of(own),
             },
             None => Self::new(code, message, next),
@@ -168,6 +168,17 @@ impl Fault {
         ErrorBody {
             error: self.problem(),
         }
+    }
+}
+
+/// What to do about a fault of the cluster that says too little where it is met.
+fn remedy(code: &str) -> Option<&'static str> {
+    match code {
+        "SW0404" => Some("remove its data folder and join again with a new token"),
+        "SW0410" => Some("run `strowgerd init` or `strowgerd join` first"),
+        "SW0411" => Some("run it, or name another data folder"),
+        "SW0420" => Some("end that one, or name another data folder"),
+        _ => None,
     }
 }
 
@@ -248,6 +259,8 @@ mod tests {
         assert_eq!((&*fault.code, fault.exit), ("SW0436", Exit::Unreachable));
         assert_eq!(fault.what, "nobody answers: x");
         assert_eq!(Fault::of(code::START, &"odd: x", "look").code, code::START);
+        let running = Fault::of(code::START, &"SW0420: another daemon", "look");
+        assert!(running.next.starts_with("end that one"), "{running}");
     }
 
     #[test]

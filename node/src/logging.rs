@@ -44,14 +44,13 @@ pub fn start(log: &Log) -> Result<(), Fault> {
         Level::Debug => LevelFilter::DEBUG,
         Level::Trace => LevelFilter::TRACE,
     };
-    // Libraries speak up from warnings on; at debug and trace everything is shown.
-    let others = level
-        .min(LevelFilter::WARN)
-        .max(if level > LevelFilter::INFO {
-            level
-        } else {
-            LevelFilter::ERROR
-        });
+    // Libraries warn of what the crates handle, a dead peer above all; they are heard
+    // when they err, and in full at debug and trace.
+    let others = if level > LevelFilter::INFO {
+        level
+    } else {
+        LevelFilter::ERROR
+    };
     let ours = [
         "strowgerd",
         "strowger_node",

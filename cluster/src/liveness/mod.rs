@@ -147,6 +147,31 @@ impl Peers {
         });
     }
 
+    /// Takes back what was concluded from leases: only a leader hears of their renewal,
+    /// so a node that leads no more would believe it for ever.
+    pub fn withdraw(&self) {
+        let concluded: Vec<(NodeNumber, Liveness)> = {
+            let known = self.known.lock();
+            let dead =
+                |liveness: &Liveness| matches!(liveness, Liveness::Dead { certain: false, .. });
+            let dead = known.iter().filter(|(_, liveness)| dead(liveness));
+            dead.map(|(node, liveness)| (*node, *liveness)).collect()
+        };
+        for (node, verdict) in concluded {
+            let watched = self.watched.lock().contains(&node);
+            let liveness = if watched {
+                Liveness::Alive {
+                    incarnation: self.incarnation(node),
+                }
+            } else {
+                Liveness::Suspect {
+                    since: Instant::now(),
+                }
+            };
+            self.set(node, liveness, |old| old == Some(verdict));
+        }
+    }
+
     /// Forgets `node`, which is no member any more.
     pub fn forget(&self, node: NodeNumber) {
         self.known.lock().remove(&node);
@@ -176,6 +201,26 @@ mod tests {
 
     fn peers() -> Peers {
         Peers::new(broadcast::channel(16).0)
+    }
+
+    #[test]
+    fn only_a_leader_keeps_what_it_concluded_from_leases() {
+        let peers = peers();
+        peers.alive(2, 5);
+        peers.watching(2, true);
+        peers.alive(3, 1);
+        peers.alive(4, 1);
+        peers.lease_over(2);
+        peers.lease_over(3);
+        peers.certainly_dead(4, 1);
+        peers.withdraw();
+        assert_eq!(peers.liveness(2), Some(Liveness::Alive { incarnation: 5 }));
+        assert!(matches!(peers.liveness(3), Some(Liveness::Suspect { .. })));
+        let dead = Liveness::Dead {
+            incarnation: 1,
+            certain: true,
+        };
+        assert_eq!(peers.liveness(4), Some(dead));
     }
 
     #[test]
