@@ -298,10 +298,15 @@ fn check_audio(pairs: &[Pair], victim: u64, killed_at: Instant) {
     // Watching takes its time: losses shortly after the kill must be seen.
     std::thread::sleep(WATCH.saturating_sub(killed_at.elapsed()));
     for pair in pairs.iter().filter(|pair| pair.node != victim) {
-        for (end, call) in [("caller", &pair.call), ("called", &pair.other)] {
+        let both = [
+            ("caller", &pair.call, &pair.other),
+            ("called", &pair.other, &pair.call),
+        ];
+        for (end, call, far) in both {
+            let sent = far.audio().counts().sent;
             let counts = call.audio().counts();
             println!(
-                "  node {}: the {end} received {} packets, lost {}, longest gap {} ms",
+                "  node {}: the {end} received {} of {sent} packets, lost {}, longest gap {} ms",
                 pair.node,
                 counts.received,
                 counts.lost,
@@ -309,10 +314,10 @@ fn check_audio(pairs: &[Pair], victim: u64, killed_at: Instant) {
             );
             assert_eq!(counts.lost, 0, "{} lost packets: {counts:?}", pair.number);
             assert_eq!(counts.source_changes, 0, "{}: {counts:?}", pair.number);
-            let expected = WATCH.as_millis() as u64 / 20;
+            // Both ends were not reset in the same instant, and packets are under way.
             assert!(
-                counts.received + 25 >= expected,
-                "{} of {expected}",
+                counts.received + 10 >= sent,
+                "{} of {sent}",
                 counts.received
             );
         }
