@@ -242,15 +242,12 @@ impl Cluster {
         if let Some(mut child) = self.restarted.remove(&number) {
             child.wait().expect("our own child can be waited for");
         }
-        eventually(STOP_MAX, "the node's process is gone", || {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            // The demo may not have waited for it yet: a zombie holds nothing any more.
-            (stat.is_empty() || stat.contains(") Z ")).then_some(())
-        });
+        wait_gone(pid);
     }
 
     /// Starts a dead node on its data again and waits until it serves.
     pub fn restart(&mut self, number: u64) {
+        wait_gone(self.pid(number));
         let file = self.dir().join(format!("n{number}/node.toml"));
         let mut command = programs::strowgerd();
         command.arg("run").arg("--config").arg(&file);
@@ -377,6 +374,16 @@ impl Drop for Cluster {
             eprintln!("kept: {}", self.folder.path().display());
         }
     }
+}
+
+/// Waits until a process holds nothing any more: it is gone, or a zombie (the demo may not
+/// have waited for it yet) of which the last thread has ended too.
+fn wait_gone(pid: Pid) {
+    eventually(STOP_MAX, "the node's process is gone", || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+        (stat.is_empty() || (stat.contains(") Z ") && threads <= 1)).then_some(())
+    });
 }
 
 /// Whether a process is one of our daemons, so that a reused number harms nobody.
