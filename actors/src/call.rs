@@ -63,6 +63,8 @@ pub struct CallState {
     /// Observations not yet committed; the first `in_flight` are under way.
     outbox: Vec<Observation>,
     in_flight: usize,
+    /// The last proposal failed; the next waits a little.
+    resting: bool,
     /// Legs whose change of session waits for a commit.
     changes: Vec<LegId>,
     started: Instant,
@@ -92,6 +94,7 @@ impl Actor for CallActor {
             observed: CallObserved::default(),
             outbox: Vec::new(),
             in_flight: 0,
+            resting: false,
             changes: Vec::new(),
             started: Instant::now(),
             seen: false,
@@ -109,7 +112,7 @@ impl Actor for CallActor {
             CallMessage::Look => {}
             CallMessage::Leg(leg, event) => state.leg_event(leg, event),
             CallMessage::Proposed(result) => state.proposed(result, &myself),
-            CallMessage::Retry => {}
+            CallMessage::Retry => state.resting = false,
         }
         state.flush(&myself);
         if state.reconcile() {
@@ -191,7 +194,7 @@ impl CallState {
 
     /// Proposes what waits, when nothing is under way.
     fn flush(&mut self, myself: &ActorRef<CallMessage>) {
-        if self.in_flight > 0 || self.outbox.is_empty() {
+        if self.in_flight > 0 || self.resting || self.outbox.is_empty() {
             return;
         }
         if self.outbox.len() > limits::OUTBOX_MAX {
@@ -233,9 +236,8 @@ impl CallState {
             for leg in self.changes.drain(..) {
                 self.context.legs.agree(leg, false);
             }
-            self.in_flight = sent.max(1);
+            self.resting = true;
             let retry = myself.clone();
-            self.in_flight = 0;
             tokio::spawn(async move {
                 tokio::time::sleep(limits::RETRY).await;
                 let _ = retry.cast(CallMessage::Retry);

@@ -1,0 +1,355 @@
+//! The actor of a call between a real state machine and legs played by the test: what is
+//! asked of the legs, in which order, and what must wait for which commit.
+
+#[path = "../core/tests/floor/rows.rs"]
+mod rows;
+#[path = "../core/tests/floor/site.rs"]
+#[allow(dead_code, reason = "each test uses what it needs")]
+mod site;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use strowger_actors::call::CallContext;
+use strowger_actors::desk::Desk;
+use strowger_actors::gate::Gate;
+use strowger_actors::ports::{Answer, LegEvent, Legs};
+use strowger_actors::switchboard::Switchboard;
+use strowger_core::call::{CallRow, Caller, Cause, Codec, Disposition};
+use strowger_core::cdr::CdrRow;
+use strowger_core::ids::{CallId, Extension, LegId, NodeId};
+use strowger_core::outstanding::Audio;
+use strowger_core::ports::{
+    Meta, Outcome, Proposal, ProposeFuture, Proposer, RequestId, RowsRead, Table,
+};
+use strowger_core::state::command::{CallArrived, Command, Reply, SiteApply};
+use strowger_core::state::{SharedState, decode_row};
+use tokio::sync::mpsc;
+
+use rows::Copy;
+
+/// Commits at once, unless told that there is no majority.
+struct Exchange {
+    copy: Mutex<(Copy, u64)>,
+    cut_off: AtomicBool,
+}
+
+impl Exchange {
+    fn commit(&self, command: Vec<u8>) -> Vec<u8> {
+        let mut guard = self
+            .copy
+            .lock()
+            .expect("no test panics while it holds this");
+        let (copy, index) = &mut *guard;
+        *index += 1;
+        let request = RequestId {
+            node: 1,
+            incarnation: 1,
+            sequence: *index,
+        };
+        let meta = Meta {
+            index: *index,
+            stamp_ms: 1_000_000 + *index * 10,
+        };
+        let mut replies = copy.apply(meta, &[Proposal { request, command }]);
+        replies.pop().expect("one proposal has one reply")
+    }
+
+    fn state(&self) -> SharedState {
+        let guard = self
+            .copy
+            .lock()
+            .expect("no test panics while it holds this");
+        guard.0.state.clone()
+    }
+
+    fn records(&self) -> Vec<CdrRow> {
+        let guard = self
+            .copy
+            .lock()
+            .expect("no test panics while it holds this");
+        let rows = guard.0.rows.scan(Table::Cdr, &[], None, 10);
+        rows.iter()
+            .filter_map(|(_, value)| decode_row(value))
+            .collect()
+    }
+}
+
+struct Door(Arc<Exchange>);
+
+impl Proposer for Door {
+    fn propose(&self, command: Vec<u8>, _deadline: Duration) -> ProposeFuture<'_> {
+        Box::pin(async move {
+            if self.0.cut_off.load(Ordering::Acquire) {
+                return Outcome::NoQuorum;
+            }
+            Outcome::Committed(self.0.commit(command))
+        })
+    }
+}
+
+/// Says what it is asked to do.
+struct Told(mpsc::UnboundedSender<String>);
+
+impl Told {
+    fn say(&self, text: String) {
+        self.0.send(text).expect("the test listens to its end");
+    }
+}
+
+impl Legs for Told {
+    fn invite(&self, _call: &CallRow, leg: LegId) {
+        self.say(format!("invite {}", leg.n()));
+    }
+    fn alert(&self, leg: LegId, _early: Option<LegId>) {
+        self.say(format!("alert {}", leg.n()));
+    }
+    fn prepare(&self, _call: &CallRow, leg: LegId) {
+        self.say(format!("prepare {}", leg.n()));
+    }
+    fn answer(&self, leg: LegId) {
+        self.say(format!("answer {}", leg.n()));
+    }
+    fn confirm(&self, leg: LegId) {
+        self.say(format!("confirm {}", leg.n()));
+    }
+    fn agree(&self, leg: LegId, yes: bool) {
+        self.say(format!("agree {} {yes}", leg.n()));
+    }
+    fn end(&self, leg: LegId, cause: Cause) {
+        self.say(format!("end {} {}", leg.n(), cause.status));
+    }
+    fn hear(&self, _call: CallId, leg: LegId, audio: Audio) {
+        let what = match audio {
+            Audio::Silence => "silence",
+            Audio::Bridge(_) => "bridge",
+            Audio::Prompt(_) => "prompt",
+            Audio::Music(_) => "music",
+            Audio::Tone(_) => "tone",
+        };
+        self.say(format!("hear {} {what}", leg.n()));
+    }
+    fn forget(&self, leg: LegId) {
+        self.say(format!("forget {}", leg.n()));
+    }
+}
+
+struct Bench {
+    exchange: Arc<Exchange>,
+    switchboard: Switchboard,
+    told: mpsc::UnboundedReceiver<String>,
+    gate: Gate,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let exchange = Arc::new(Exchange {
+            copy: Mutex::new((Copy::new(), 0)),
+            cut_off: AtomicBool::new(false),
+        });
+        let (sender, told) = mpsc::unbounded_channel();
+        let context = CallContext {
+            state: exchange.state(),
+            desk: Desk::new(Arc::new(Door(Arc::clone(&exchange)))),
+            legs: Arc::new(Told(sender)),
+        };
+        let switchboard = Switchboard::start(NodeId(1), context)
+            .await
+            .expect("an actor system without a name clash starts");
+        let bench = Self {
+            exchange,
+            switchboard,
+            told,
+            gate: Gate::new(4),
+        };
+        bench.commit(&Command::NodeUp {
+            node: NodeId(1),
+            incarnation: 1,
+            address: site::address(1),
+            version: String::from("1"),
+        });
+        bench.commit(&Command::SiteApply(SiteApply {
+            site: Arc::new(site::site()),
+            text: String::new(),
+            base: 0,
+            secrets: Vec::new(),
+        }));
+        bench
+    }
+
+    fn commit(&self, command: &Command) -> Reply {
+        let encoded = strowger_core::state::machine::encode_command(command);
+        let reply = self.exchange.commit(encoded);
+        strowger_core::state::machine::decode_reply(&reply).expect("a reply of this version")
+    }
+
+    /// A call from extension 1001.
+    async fn call(&self, to: &str) -> (CallId, LegId) {
+        let address = site::address(1);
+        let epoch = self.exchange.state().read().addresses[&address].epoch;
+        let reply = self.commit(&Command::CallArrived(CallArrived {
+            tenant: site::tenant(),
+            address,
+            node: NodeId(1),
+            epoch,
+            from: Caller {
+                number: String::from("1001"),
+                display: String::new(),
+                extension: Some(Extension::from("1001")),
+                trunk: None,
+            },
+            to: to.to_owned(),
+            sip_call_id: String::from("caller"),
+            remote: None,
+        }));
+        let Reply::Call { call, leg } = reply else {
+            panic!("not admitted: {reply:?}");
+        };
+        self.switchboard.open(call, self.gate.enter()).await;
+        (call, leg)
+    }
+
+    fn event(&self, call: CallId, leg: LegId, event: LegEvent) {
+        assert!(
+            self.switchboard.leg(call, leg, event),
+            "the call has an actor"
+        );
+    }
+
+    /// The next things asked of the legs, in any order within the list.
+    async fn expect(&mut self, wanted: &[&str]) {
+        let mut seen = Vec::new();
+        for _ in wanted {
+            let next = tokio::time::timeout(Duration::from_secs(10), self.told.recv()).await;
+            seen.push(next.ok().flatten().unwrap_or_else(|| {
+                panic!("of {wanted:?} only {seen:?} were asked");
+            }));
+        }
+        let mut wanted: Vec<&str> = wanted.to_vec();
+        wanted.sort_unstable();
+        seen.sort_unstable();
+        assert_eq!(seen, wanted);
+    }
+
+    fn far_leg(&self, call: CallId) -> LegId {
+        let state = self.exchange.state();
+        let state = state.read();
+        state.calls[&call].legs.last().expect("a call has legs").id
+    }
+}
+
+fn answer() -> LegEvent {
+    LegEvent::Answered(Answer {
+        sip_call_id: String::from("far"),
+        remote: None,
+        codec: Codec::Pcmu,
+        checkpoint: vec![1],
+    })
+}
+
+fn ended(cause: Cause) -> LegEvent {
+    LegEvent::Ended {
+        sip_call_id: String::from("x"),
+        cause,
+    }
+}
+
+#[tokio::test]
+async fn a_call_to_a_fixed_device_from_ringing_to_its_record() {
+    let mut bench = Bench::new().await;
+    let (call, caller) = bench.call("1090").await;
+    let far = bench.far_leg(call);
+    let (c, f) = (caller.n(), far.n());
+    bench.expect(&[&format!("invite {f}")]).await;
+    bench.event(call, far, LegEvent::Alerting { early_media: false });
+    bench.expect(&[&format!("alert {c}")]).await;
+    bench.event(call, far, answer());
+    let wanted = [
+        format!("confirm {f}"),
+        format!("prepare {c}"),
+        format!("hear {f} bridge"),
+        format!("hear {c} bridge"),
+    ];
+    bench.expect(&wanted.each_ref().map(String::as_str)).await;
+    bench.event(call, caller, answer());
+    bench.expect(&[&format!("answer {c}")]).await;
+    bench.event(call, caller, ended(Cause::NORMAL));
+    let wanted = [
+        format!("forget {c}"),
+        format!("end {f} 200"),
+        format!("hear {f} silence"),
+    ];
+    bench.expect(&wanted.each_ref().map(String::as_str)).await;
+    bench.event(call, far, ended(Cause::NORMAL));
+    bench.expect(&[&format!("forget {f}")]).await;
+    let records = bench.exchange.records();
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].disposition, Disposition::Answered);
+}
+
+#[tokio::test]
+async fn without_a_majority_nothing_is_confirmed_and_nothing_is_lost() {
+    let mut bench = Bench::new().await;
+    let (call, caller) = bench.call("1090").await;
+    let far = bench.far_leg(call);
+    bench.expect(&[&format!("invite {}", far.n())]).await;
+    bench.exchange.cut_off.store(true, Ordering::Release);
+    bench.event(call, far, answer());
+    // Long enough for the proposal to have failed more than once.
+    tokio::time::sleep(strowger_actors::limits::RETRY * 3).await;
+    assert!(
+        bench.told.try_recv().is_err(),
+        "an answer was confirmed without its commit"
+    );
+    bench.exchange.cut_off.store(false, Ordering::Release);
+    let (c, f) = (caller.n(), far.n());
+    let wanted = [
+        format!("confirm {f}"),
+        format!("prepare {c}"),
+        format!("hear {f} bridge"),
+    ];
+    // The caller cannot hear before he was alerted or answered.
+    bench.expect(&wanted.each_ref().map(String::as_str)).await;
+}
+
+#[tokio::test]
+async fn legs_of_a_call_that_is_over_in_the_log_are_ended() {
+    let mut bench = Bench::new().await;
+    let (call, _) = bench.call("1090").await;
+    let far = bench.far_leg(call);
+    bench.expect(&[&format!("invite {}", far.n())]).await;
+    bench.commit(&Command::NodeDown {
+        node: NodeId(1),
+        incarnation: 1,
+    });
+    bench
+        .switchboard
+        .wake(&strowger_core::state::Wake::Call(call));
+    bench.expect(&[&format!("end {} 200", far.n())]).await;
+    bench.event(call, far, ended(Cause::NORMAL));
+    bench.expect(&[&format!("forget {}", far.n())]).await;
+    let records = bench.exchange.records();
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].disposition, Disposition::NodeLost);
+}
+
+#[tokio::test]
+async fn a_change_of_session_is_agreed_after_its_commit() {
+    let mut bench = Bench::new().await;
+    let (call, _) = bench.call("1090").await;
+    let far = bench.far_leg(call);
+    bench.expect(&[&format!("invite {}", far.n())]).await;
+    let change = LegEvent::Changed {
+        held: true,
+        checkpoint: vec![2],
+    };
+    bench.event(call, far, change);
+    bench.expect(&[&format!("agree {} true", far.n())]).await;
+    let state = bench.exchange.state();
+    assert!(
+        state.read().calls[&call]
+            .leg(far)
+            .is_some_and(|leg| leg.held)
+    );
+}
