@@ -269,6 +269,25 @@ async fn the_same_calls_work_over_tcp() {
 }
 
 #[tokio::test]
+async fn a_peer_that_takes_no_connection_is_known_to_be_away_at_once() {
+    let a = side();
+    // A port that was free a moment ago: whoever connects is refused.
+    let closed = std::net::TcpListener::bind((common::LOOPBACK, 0)).unwrap();
+    let nobody = closed.local_addr().unwrap();
+    drop(closed);
+    let (sink, mut at_caller) = events();
+    let flow = Flow::tcp(a.tcp, nobody);
+    let _caller = a
+        .endpoint
+        .invite(spec(flow, Some(SDP.to_owned())), sink)
+        .unwrap();
+    assert!(matches!(
+        at_caller.next().await,
+        LegEvent::Failed { status: 503, .. }
+    ));
+}
+
+#[tokio::test]
 async fn a_leg_taken_over_by_another_endpoint_goes_on() {
     let (a, b) = (side(), side());
     let (caller, _at_caller, _callee, mut at_callee) = up(&a, &b).await;

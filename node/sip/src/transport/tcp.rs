@@ -6,6 +6,7 @@
 use super::framer::{Frame, Framer};
 use super::{BindError, Flow, Protocol, Receiver, Sent, Transport};
 use crate::limits;
+use crate::message::{self, Message, Method};
 use crate::stats::Drop;
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -244,7 +245,24 @@ async fn connect(
         Ok(Ok(stream)) => serve(transport, receiver, flow, stream, queue).await,
         _ => {
             transport.stats.dropped(Drop::ConnectionFailed);
+            // Nothing more is queued once the connection is forgotten.
             forget(&transport, &flow);
+            refuse_queued(&receiver, flow, queue);
+        }
+    }
+}
+
+/// Requests that cannot reach their peer are answered with 503 in its place (RFC 3261
+/// §8.1.3.1), so that nobody waits 64·T1 for what is known already. The sender may be on
+/// another node; the answer takes the way a peer's would.
+fn refuse_queued(receiver: &Arc<dyn Receiver>, flow: Flow, mut queue: mpsc::Receiver<Bytes>) {
+    queue.close();
+    while let Ok(bytes) = queue.try_recv() {
+        if let Ok(Message::Request(request)) = message::parse(&bytes)
+            && request.method != Method::Ack
+        {
+            let response = message::response_to(&request, 503, "Service Unavailable", None);
+            receiver.received(&response.to_bytes(), flow);
         }
     }
 }
