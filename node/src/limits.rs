@@ -63,6 +63,13 @@ pub const PAGE_MAX: usize = 1_000;
 /// Records in one answer when the reader names no limit.
 pub const PAGE_DEFAULT: usize = 100;
 
+/// A change asked for over HTTP is answered `SW0605` when no majority was reached for
+/// this long: within a second, and longer than an election takes on an idle machine.
+pub const MAJORITY_WAIT: Duration = Duration::from_millis(900);
+
+/// Between two looks whether a majority is reached.
+pub const MAJORITY_LOOK: Duration = Duration::from_millis(20);
+
 /// Longest wait for the commit of a change asked for over HTTP.
 pub const COMMIT_DEADLINE: Duration = Duration::from_secs(5);
 

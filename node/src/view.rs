@@ -93,7 +93,7 @@ pub fn nodes(
                 address: address
                     .or_else(|| member.map(|member| host(&member.address)))
                     .unwrap_or_default(),
-                state: node_state(state, id, member).to_owned(),
+                state: node_state(state, id, member, answer.is_some()).to_owned(),
                 role: match member {
                     Some(member) if member.leader => "leader",
                     Some(member) if member.role == Role::Voter => "voter",
@@ -124,13 +124,15 @@ fn host(address: &str) -> String {
         .to_owned()
 }
 
-fn node_state(state: &State, id: NodeId, member: Option<&Member>) -> &'static str {
+fn node_state(state: &State, id: NodeId, member: Option<&Member>, answers: bool) -> &'static str {
     let up = state.nodes.get(&id).is_some_and(|row| row.up);
     let draining = state.nodes.get(&id).is_some_and(|row| row.draining);
     match member.map(|member| member.liveness) {
         _ if !up => "down",
         Some(Liveness::Dead { .. }) => "down",
         Some(Liveness::Suspect { .. }) => "suspect",
+        // Its process may hang: its kernel still holds the connections.
+        _ if !answers => "suspect",
         _ if draining => "draining",
         _ => "up",
     }

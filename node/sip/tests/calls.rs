@@ -383,6 +383,20 @@ async fn a_quiet_node_sends_nothing_but_answers_bye() {
     callee.bye(Some(16)).unwrap();
     assert_eq!(at_caller.next().await, ended(By::Peer, Some(16)));
     assert_eq!(at_callee.next().await, ended(By::Us, Some(16)));
+    let (_late, mut at_late) = b.call(a.address, Some(sdp(1)));
+    let invite = a.invite().await;
+    let refusal = invite
+        .response(503)
+        .with(HeaderName::RetryAfter, "1".to_owned());
+    invite.reject(&refusal);
+    match at_late.next().await {
+        LegEvent::Failed {
+            status,
+            retry_after_s,
+            ..
+        } => assert_eq!((status, retry_after_s), (503, Some(1))),
+        other => panic!("new work shall hear that it may try elsewhere: {other:?}"),
+    }
 }
 
 #[tokio::test]

@@ -30,11 +30,14 @@ pub(super) async fn commit(
     command: &Command,
     deadline: Duration,
 ) -> Result<Reply, Refused> {
-    match office
-        .cluster
-        .propose(encode_command(command), deadline)
-        .await
-    {
+    office.majority().await?;
+    let proposal = office.cluster.propose(encode_command(command), deadline);
+    let outcome = tokio::select! {
+        outcome = proposal => outcome,
+        // The majority went while the change was under way: nobody knows.
+        () = office.majority_lost() => return Err(unknown()),
+    };
+    match outcome {
         Outcome::Committed(reply) => match decode_reply(&reply) {
             Some(Reply::Refused(refusal)) => Err(Refused::by_state(&refusal)),
             Some(reply) => Ok(reply),
@@ -42,6 +45,34 @@ pub(super) async fn commit(
         },
         Outcome::NoQuorum => Err(Refused::no_quorum()),
         Outcome::Unknown(_) => Err(unknown()),
+    }
+}
+
+impl Office {
+    fn reaches_majority(&self) -> bool {
+        self.cluster.leader().is_some() && self.cluster.lease_valid()
+    }
+
+    /// Waits a little for a majority: an election may be under way.
+    async fn majority(&self) -> Result<(), Refused> {
+        let wait = async {
+            while !self.reaches_majority() {
+                tokio::time::sleep(limits::MAJORITY_LOOK).await;
+            }
+        };
+        let reached = tokio::time::timeout(limits::MAJORITY_WAIT, wait).await;
+        reached.map_err(|_| Refused::no_quorum())
+    }
+
+    /// Waits until no majority was reached for a while.
+    async fn majority_lost(&self) {
+        let mut reached_at = tokio::time::Instant::now();
+        while reached_at.elapsed() < limits::MAJORITY_WAIT {
+            if self.reaches_majority() {
+                reached_at = tokio::time::Instant::now();
+            }
+            tokio::time::sleep(limits::MAJORITY_LOOK).await;
+        }
     }
 }
 
@@ -72,6 +103,7 @@ pub async fn command(
     let tenant = tenant(&office.state.read()).unwrap_or_else(|| TenantId::from(""));
     let action = wanted(action)?;
     if let Action::Forget { node } = action {
+        office.majority().await?;
         remove(&office, node).await?;
     }
     let act = Command::Act {
@@ -165,6 +197,7 @@ pub async fn invite(
     State(office): Shared,
     Body(wish): Body<Invite>,
 ) -> Result<Json<api::Invitation>, Refused> {
+    office.majority().await?;
     let ttl = wish.ttl_s.clamp(1, 7 * 24 * 3_600);
     match office
         .cluster

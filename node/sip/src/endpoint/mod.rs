@@ -164,7 +164,8 @@ impl Endpoint {
         self.core.transport.bound()
     }
 
-    /// While quiet, nothing is sent but answers to BYE: this node lost its lease.
+    /// While quiet, nothing is sent but answers to BYE and 503 to what would start
+    /// something new: this node lost its lease.
     pub fn set_quiet(&self, quiet: bool) {
         self.core.transport.set_quiet(quiet);
     }
@@ -298,7 +299,7 @@ async fn run_timers(core: Arc<Core>) {
 
 impl Wire for Core {
     fn send(&self, flow: &Flow, bytes: &Bytes, class: Class) {
-        if self.transport.is_quiet() && class != Class::ByeOk {
+        if self.transport.is_quiet() && class == Class::Ordinary {
             return self.stats.dropped(Drop::Quiet);
         }
         let Some(me) = self.me.upgrade() else {

@@ -29,6 +29,9 @@ pub struct Key(pub(crate) Arc<str>);
 pub(crate) enum Class {
     /// A 200 to a BYE: goes out even when this node has gone quiet.
     ByeOk,
+    /// A 503 to a request outside dialogs: the caller shall try elsewhere, and no call of
+    /// this node is touched.
+    Refusal,
     /// Everything else.
     Ordinary,
 }

@@ -39,6 +39,10 @@ pub(crate) enum Arrival {
 pub(crate) struct ServerTx {
     invite: bool,
     bye: bool,
+    /// Outside dialogs, so that refusing it touches no call.
+    new: bool,
+    /// Answered 503.
+    refused: bool,
     flow: Flow,
     state: State,
     last: Option<Bytes>,
@@ -59,6 +63,8 @@ impl ServerTx {
         Self {
             invite,
             bye: request.method == crate::message::Method::Bye,
+            new: request.headers.to_tag().is_none(),
+            refused: false,
             flow,
             state: State::Proceeding,
             last: None,
@@ -97,6 +103,7 @@ impl ServerTx {
         if self.state != State::Proceeding {
             return false;
         }
+        self.refused = status == 503;
         wire.send(&self.flow, &bytes, self.class());
         if status < 200 {
             self.last = Some(bytes);
@@ -173,6 +180,8 @@ impl ServerTx {
     fn class(&self) -> Class {
         if self.bye {
             Class::ByeOk
+        } else if self.new && self.refused {
+            Class::Refusal
         } else {
             Class::Ordinary
         }
