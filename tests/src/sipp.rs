@@ -8,6 +8,9 @@ use std::time::Duration;
 use crate::poll::within_time;
 use crate::programs;
 
+/// How much of SIPp's error log is shown, in characters: the first errors tell most.
+const ERRORS_MAX: usize = 2_000;
+
 /// A SIPp run to be started.
 #[derive(Clone, Debug)]
 pub struct Sipp {
@@ -184,7 +187,11 @@ impl Running {
         let errors = std::fs::read_to_string(self.folder.path().join("errors"));
         Counts {
             code: status.and_then(|status| status.code()).unwrap_or(-1),
-            errors: errors.unwrap_or_default(),
+            errors: errors
+                .unwrap_or_default()
+                .chars()
+                .take(ERRORS_MAX)
+                .collect(),
             ..self.counts()
         }
     }
