@@ -21,8 +21,10 @@ pub const LEGS_PER_CALL: usize = 512;
 /// How long the phones of a dialled extension ring before the caller gets 480, ms.
 pub const EXTENSION_RING_MS: u64 = 60_000;
 
-/// How long an agent who missed a caller is passed over for that caller, ms.
-pub const MISSED_SKIP_MS: u64 = 30_000;
+/// How long an agent who missed a caller is passed over for that caller, ms. Long enough
+/// for any other agent to be chosen first, short enough that a caller does not wait beside
+/// the only one.
+pub const MISSED_SKIP_MS: u64 = 5_000;
 
 /// How long an agent whose phone failed is left in peace, ms.
 pub const UNREACHABLE_MS: u64 = 10_000;

@@ -585,6 +585,8 @@ impl Legs for NodeLegs {
                 };
                 warn!(code = "SW0301", %leg, %why, "a caller cannot be answered");
                 self.end(leg, cause);
+                // The record says why, not that the caller left.
+                report(&self.shared, leg, ended(cause));
             }
         }
     }

@@ -463,6 +463,8 @@ impl State {
             // asked for an extension that exists.
             401 | 404 | 405 | 407 | 481 => (Disposition::Failed, Cause::NOT_REGISTERED),
             400..=499 | 600..=699 => (Disposition::Rejected, best),
+            // Our own want of ports or legs: trying again soon may help.
+            503 if best == Cause::CONGESTION => (Disposition::Failed, best),
             // A failure there, a redirection we do not follow, or a phone that answered
             // and hung up at once: no status of these is one for the caller.
             _ => (
