@@ -196,12 +196,20 @@ fn signalling(text: &mut String) {
 
 /// Runs the bench of a crate and copies what it prints.
 fn part(text: &mut String, title: &str, package: &str, bench: &str) {
-    let mut command = Command::new(env!("CARGO"));
+    // The cargo that runs this bench, so that the crates are built by the same compiler.
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
     command
         .current_dir(repository())
         .args(["bench", "--locked", "-p", package, "--bench", bench]);
     let (code, out, err) = run(&mut command);
     assert_eq!(code, 0, "cargo bench -p {package} --bench {bench}:\n{err}");
+    // Log lines (coloured, hence the escape) are no figures.
+    let lines: Vec<&str> = out
+        .lines()
+        .filter(|line| !line.starts_with('\u{1b}'))
+        .collect();
+    let out = lines.join("\n");
     let table = out.lines().any(|line| line.starts_with('|'));
     let body = out.trim();
     let fence = if table { "" } else { "```\n" };
