@@ -68,7 +68,7 @@ pub fn question(model: &Model, action: &Action) -> String {
             .agents
             .iter()
             .find(|one| one.id == *agent)
-            .map(|agent| format!("now {}", agent.state)),
+            .map(|agent| format!("now {}", agent.state.replace('_', "-"))),
         Action::NodeDrain { node } => model
             .nodes
             .iter()
