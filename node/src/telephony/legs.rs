@@ -52,6 +52,8 @@ struct Entry {
     playing: Option<(PlayToken, Audio)>,
     plays: u64,
     ended: bool,
+    /// Why we could not serve the leg: that is recorded, not how it went away.
+    refused: Option<Cause>,
     /// Reports kept until the call's actor runs.
     backlog: Vec<LegEvent>,
 }
@@ -97,6 +99,7 @@ impl Entry {
             playing: None,
             plays: 0,
             ended: false,
+            refused: None,
             backlog: Vec::new(),
         }
     }
@@ -184,7 +187,7 @@ fn report(shared: &Shared, leg: LegId, event: LegEvent) {
             entry.ended = true;
             LegEvent::Ended {
                 sip_call_id: entry.sip_call_id.clone(),
-                cause,
+                cause: entry.refused.unwrap_or(cause),
             }
         }
         other => other,
@@ -584,9 +587,10 @@ impl Legs for NodeLegs {
                     SessionError::Negotiate(_) => Cause::NO_CODEC,
                 };
                 warn!(code = "SW0301", %leg, %why, "a caller cannot be answered");
+                self.shared
+                    .legs
+                    .with(leg, |entry| entry.refused = Some(cause));
                 self.end(leg, cause);
-                // The record says why, not that the caller left.
-                report(&self.shared, leg, ended(cause));
             }
         }
     }
