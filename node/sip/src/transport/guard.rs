@@ -61,7 +61,11 @@ pub struct RateLimits {
 }
 
 struct Bucket {
+    /// For what starts something.
     tokens: f64,
+    /// For what goes on with or ends something: a call admitted must be able to end, however
+    /// many more its source would like to start.
+    onward: f64,
     filled_at: Instant,
 }
 
@@ -85,8 +89,9 @@ impl Guard {
             .any(|network| network.contains(ip))
     }
 
-    /// Takes one token of the source; false when it has none left.
-    pub(super) fn admit(&self, ip: IpAddr, now: Instant) -> bool {
+    /// Takes one token of the source for a message that starts with these bytes; false when it
+    /// has none left.
+    pub(super) fn admit(&self, ip: IpAddr, now: Instant, message: &[u8]) -> bool {
         if self.limits.per_source_rps == 0 || self.trusts(ip) {
             return true;
         }
@@ -107,19 +112,35 @@ impl Guard {
         }
         let bucket = buckets.entry(key).or_insert(Bucket {
             tokens: burst,
+            onward: burst * ONWARD_FACTOR,
             filled_at: now,
         });
         let idle = now
             .saturating_duration_since(bucket.filled_at)
             .as_secs_f64();
         bucket.tokens = (bucket.tokens + idle * rate).min(burst);
+        bucket.onward = (bucket.onward + idle * rate * ONWARD_FACTOR).min(burst * ONWARD_FACTOR);
         bucket.filled_at = now;
-        if bucket.tokens < 1.0 {
+        let left = if goes_on(message) {
+            &mut bucket.onward
+        } else {
+            &mut bucket.tokens
+        };
+        if *left < 1.0 {
             return false;
         }
-        bucket.tokens -= 1.0;
+        *left -= 1.0;
         true
     }
+}
+
+/// How many messages within calls a source may send for each that starts one.
+const ONWARD_FACTOR: f64 = 8.0;
+
+/// True for responses and for requests that exist only within a transaction or dialog.
+fn goes_on(message: &[u8]) -> bool {
+    let starts: [&[u8]; 4] = [b"SIP/2.0 ", b"ACK ", b"BYE ", b"CANCEL "];
+    starts.iter().any(|start| message.starts_with(start))
 }
 
 #[cfg(test)]
@@ -139,10 +160,47 @@ mod tests {
             trusted,
         });
         let start = Instant::now();
-        assert_eq!((0..50).filter(|_| guard.admit(ip(1), start)).count(), 20);
+        assert_eq!(
+            (0..50)
+                .filter(|_| guard.admit(ip(1), start, b"INVITE "))
+                .count(),
+            20
+        );
         let later = start + Duration::from_secs(1);
-        assert_eq!((0..50).filter(|_| guard.admit(ip(1), later)).count(), 10);
-        assert_eq!((0..50).filter(|_| guard.admit(ip(9), start)).count(), 50);
+        assert_eq!(
+            (0..50)
+                .filter(|_| guard.admit(ip(1), later, b"INVITE "))
+                .count(),
+            10
+        );
+        assert_eq!(
+            (0..50)
+                .filter(|_| guard.admit(ip(9), start, b"INVITE "))
+                .count(),
+            50
+        );
+    }
+
+    #[test]
+    fn a_source_that_starts_too_much_can_still_end_what_it_has() {
+        let guard = Guard::new(RateLimits {
+            per_source_rps: 10,
+            trusted: Vec::new(),
+        });
+        let now = Instant::now();
+        assert_eq!(
+            (0..50)
+                .filter(|_| guard.admit(ip(1), now, b"INVITE "))
+                .count(),
+            20
+        );
+        assert!(guard.admit(ip(1), now, b"BYE sip:a@b SIP/2.0"));
+        assert!(guard.admit(ip(1), now, b"ACK sip:a@b SIP/2.0"));
+        assert!(guard.admit(ip(1), now, b"SIP/2.0 200 OK"));
+        let flood = (0..500)
+            .filter(|_| guard.admit(ip(1), now, b"BYE "))
+            .count();
+        assert!(flood < 200, "{flood} is no limit");
     }
 
     #[test]

@@ -327,7 +327,7 @@ async fn read(
                 Ok(Some(Frame::Message(bytes))) => {
                     first = false;
                     started = Instant::now();
-                    if transport.guard.admit(flow.remote.ip(), started) {
+                    if transport.guard.admit(flow.remote.ip(), started, &bytes) {
                         transport.stats.received();
                         receiver.received(&bytes, flow);
                     } else {

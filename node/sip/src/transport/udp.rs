@@ -51,7 +51,7 @@ pub(super) async fn run(
                 break;
             };
             let bytes = buffer.get(..length).unwrap_or_default();
-            if !transport.guard.admit(remote.ip(), now) {
+            if !transport.guard.admit(remote.ip(), now, bytes) {
                 transport.stats.dropped(Drop::RateLimited);
                 continue;
             }
