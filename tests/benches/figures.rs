@@ -212,7 +212,10 @@ fn part(text: &mut String, title: &str, package: &str, bench: &str) {
     let out = lines.join("\n");
     let table = out.lines().any(|line| line.starts_with('|'));
     // The log of the nodes under measurement is not a figure.
-    let body: Vec<&str> = out.lines().filter(|line| !line.contains('\u{1b}')).collect();
+    let body: Vec<&str> = out
+        .lines()
+        .filter(|line| !line.contains('\u{1b}'))
+        .collect();
     let body = body.join("\n");
     let body = body.trim();
     let fence = if table { "" } else { "```\n" };

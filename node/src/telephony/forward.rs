@@ -5,6 +5,7 @@
 //! forwarded once, never on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -32,28 +33,44 @@ pub fn leg_of(token: LegToken) -> LegId {
     LegId::from_parts(token.index, token.n)
 }
 
+/// How often, and at what interval, a leg is looked for that this node does not know yet.
+const LOOKS: u32 = 20;
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
 /// Passes a message for a leg that is not here to the node that owns its call.
-pub fn to_owner(shared: &Shared, token: LegToken, raw: &[u8], flow: Flow) -> bool {
+///
+/// The answer of a quick peer may come before this node has applied the call it is about;
+/// on a connection it would never be sent again, so it waits for the call. Only tokens this
+/// cluster made for legs still to be applied wait, so there are no more of them than of legs.
+pub fn to_owner(shared: &Arc<Shared>, token: LegToken, raw: &[u8], flow: Flow) -> bool {
     let leg = leg_of(token);
-    let owner = {
-        let state = shared.state.read();
-        state
-            .calls
-            .values()
-            .find(|call| call.leg(leg).is_some())
-            .map(|call| call.owner)
-    };
-    match owner {
-        Some(owner) if owner != shared.node => send(
-            shared,
-            owner,
-            &Forward::TakeIn {
-                flow,
-                raw: raw.to_vec(),
-            },
-        ),
-        _ => false,
+    let raw = raw.to_vec();
+    if let Some(owner) = owner_of(shared, leg) {
+        return owner != shared.node && send(shared, owner, &Forward::TakeIn { flow, raw });
     }
+    if token.index <= shared.state.read().meta.index {
+        return false;
+    }
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        for _ in 0..LOOKS {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            if let Some(owner) = owner_of(&shared, leg) {
+                if owner != shared.node {
+                    send(&shared, owner, &Forward::TakeIn { flow, raw });
+                }
+                return;
+            }
+        }
+        debug!(%leg, "a message for a leg nobody knows");
+    });
+    true
+}
+
+fn owner_of(shared: &Shared, leg: LegId) -> Option<NodeId> {
+    let state = shared.state.read();
+    let call = state.calls.values().find(|call| call.leg(leg).is_some());
+    call.map(|call| call.owner)
 }
 
 /// Passes bytes to the node that holds the address they leave from.
