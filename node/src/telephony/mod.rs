@@ -111,8 +111,9 @@ pub struct Shared {
     pub ports: SipPorts,
     /// The legs of this node.
     pub legs: LegTable,
-    /// Where SIP legs leave their reports. A leg makes a handful in its life, and how
-    /// many legs there are is bounded at the gate.
+    /// Where SIP legs leave their reports. The sink may not wait, so the channel has no
+    /// bound of its own: how many legs there are is bounded at the gate, and what a far
+    /// end can add within a call (INFO, re-INVITE) by the limits on its source.
     pub reports: mpsc::UnboundedSender<(LegId, SipEvent)>,
     /// Set when telephony stops, so that no address is bound again.
     pub stopped: std::sync::atomic::AtomicBool,
