@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use strowger_core::call::{CallRow, Cause};
+use strowger_core::call::{CallRow, Cause, Seen, Stage};
 use strowger_core::ids::{CallId, LegId};
 use strowger_core::outstanding::{Audio, CallObserved, Effect, Phase, outstanding};
 use strowger_core::state::SharedState;
@@ -32,6 +32,8 @@ pub enum CallMessage {
     Proposed(Result<Reply, DeskError>),
     /// Observations may be proposed again.
     Retry,
+    /// The other leg of a bridge had time enough to go as well.
+    Lingered,
 }
 
 /// What every call actor of a node shares.
@@ -67,6 +69,12 @@ pub struct CallState {
     resting: bool,
     /// Legs whose change of session waits for a commit.
     changes: Vec<LegId>,
+    /// The caller's leg, while it is made ready to be committed with the far end's answer.
+    preparing: Option<LegId>,
+    /// The caller's answer once it is made; of use again when another phone answers.
+    ready: Option<Observation>,
+    /// The leg whose end is awaited so that it is committed with the other's.
+    lingering: Option<LegId>,
     started: Instant,
     /// The row has been seen here: from now on its absence means that the call is over.
     seen: bool,
@@ -96,6 +104,9 @@ impl Actor for CallActor {
             in_flight: 0,
             resting: false,
             changes: Vec::new(),
+            preparing: None,
+            ready: None,
+            lingering: None,
             started: Instant::now(),
             seen: false,
             _pass: start.pass,
@@ -110,9 +121,10 @@ impl Actor for CallActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             CallMessage::Look => {}
-            CallMessage::Leg(leg, event) => state.leg_event(leg, event),
+            CallMessage::Leg(leg, event) => state.leg_event(leg, event, &myself),
             CallMessage::Proposed(result) => state.proposed(result, &myself),
             CallMessage::Retry => state.resting = false,
+            CallMessage::Lingered => state.lingering = None,
         }
         state.flush(&myself);
         if state.reconcile() {
@@ -135,7 +147,7 @@ impl Actor for CallActor {
 
 impl CallState {
     /// Notes what happened to a leg and what of it has to be committed.
-    fn leg_event(&mut self, leg: LegId, event: LegEvent) {
+    fn leg_event(&mut self, leg: LegId, event: LegEvent, myself: &ActorRef<CallMessage>) {
         let seen = self.observed.legs.entry(leg).or_default();
         match event {
             LegEvent::Alerting { early_media } => {
@@ -148,13 +160,19 @@ impl CallState {
             }
             LegEvent::Answered(answer) if seen.phase < Phase::Ending => {
                 seen.phase = Phase::Proposed;
-                self.outbox.push(Observation::LegAnswered {
+                let answered = Observation::LegAnswered {
                     leg,
                     sip_call_id: answer.sip_call_id,
                     remote: answer.remote,
                     codec: answer.codec,
                     checkpoint: answer.checkpoint,
-                });
+                };
+                if self.preparing == Some(leg) {
+                    self.preparing = None;
+                    self.ready = Some(answered.clone());
+                }
+                self.outbox.push(answered);
+                self.prepare_with(leg);
             }
             LegEvent::Answered(_) => {}
             LegEvent::Ended { sip_call_id, cause } => {
@@ -167,7 +185,10 @@ impl CallState {
                         cause,
                     });
                     self.context.legs.forget(leg);
+                    self.end_with(leg, myself);
                 }
+                self.preparing.take_if(|preparing| *preparing == leg);
+                self.lingering.take_if(|lingering| *lingering == leg);
                 if self.observed.early == Some(leg) {
                     self.observed.early = None;
                 }
@@ -192,8 +213,65 @@ impl CallState {
         }
     }
 
+    /// The far end of a ringing call answered: the caller's leg is made ready at once, so
+    /// that one commit covers both answers. Nothing is sent to the caller before it.
+    fn prepare_with(&mut self, answered: LegId) {
+        let row = self.context.state.read().calls.get(&self.call).cloned();
+        let Some(row) = row.filter(|row| matches!(row.stage, Stage::Ringing { .. })) else {
+            return;
+        };
+        let fresh = row.caller().filter(|leg| leg.seen == Seen::Fresh);
+        let Some(caller) = fresh.map(|leg| leg.id).filter(|caller| *caller != answered) else {
+            return;
+        };
+        match self.observed.legs.get(&caller).map(|leg| leg.phase) {
+            None | Some(Phase::Fresh | Phase::Alerting) => {
+                self.phase(caller, Phase::Proposed);
+                self.preparing = Some(caller);
+                self.context.legs.prepare(&row, caller);
+            }
+            // Made ready with a phone whose answer came too late.
+            Some(Phase::Proposed) => self.outbox.extend(self.ready.clone()),
+            Some(_) => {}
+        }
+    }
+
+    /// One leg of a bridge went: the other has nobody left to hear and is ended without
+    /// waiting for the commit. Their ends are committed together when it goes soon.
+    fn end_with(&mut self, gone: LegId, myself: &ActorRef<CallMessage>) {
+        let other = {
+            let state = self.context.state.read();
+            let row = state.calls.get(&self.call);
+            row.and_then(|row| match row.stage {
+                Stage::Bridged { far } if far == gone => row.caller().map(|leg| leg.id),
+                Stage::Bridged { far } if row.caller().is_some_and(|leg| leg.id == gone) => {
+                    Some(far)
+                }
+                _ => None,
+            })
+        };
+        let up = |leg: &LegId| {
+            let phase = self.observed.legs.get(leg).map(|seen| seen.phase);
+            phase == Some(Phase::Up)
+        };
+        let Some(other) = other.filter(up) else {
+            return;
+        };
+        self.end(other, Cause::NORMAL);
+        self.lingering = Some(other);
+        let myself = myself.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(limits::LINGER).await;
+            // Nobody is left to hear it when the call has ended meanwhile.
+            let _ = myself.cast(CallMessage::Lingered);
+        });
+    }
+
     /// Proposes what waits, when nothing is under way.
     fn flush(&mut self, myself: &ActorRef<CallMessage>) {
+        if self.preparing.is_some() || self.lingering.is_some() {
+            return;
+        }
         if self.in_flight > 0 || self.resting || self.outbox.is_empty() {
             return;
         }

@@ -23,6 +23,11 @@ pub const RETRY: Duration = Duration::from_millis(200);
 /// How long a call that was just committed may be unknown to this node's own state.
 pub const UNSEEN_MAX: Duration = Duration::from_secs(10);
 
+/// How long the end of one leg of a bridge waits for the other's, so that one commit
+/// covers both. A phone nearby answers BYE within it; an agent is not kept much longer
+/// from the next caller by one that does not.
+pub const LINGER: Duration = Duration::from_millis(8);
+
 /// Observations of one call waiting for a commit. A call makes a handful; beyond this
 /// its legs are ended, for something feeds it events without end.
 pub const OUTBOX_MAX: usize = 256;

@@ -232,6 +232,19 @@ impl Bench {
         assert_eq!(seen, wanted);
     }
 
+    /// Entries committed so far.
+    fn commits(&self) -> u64 {
+        let guard = self.exchange.copy.lock();
+        guard.expect("no test panics while it holds this").1
+    }
+
+    /// Waits until the call is over in the log.
+    async fn over(&self, call: CallId) {
+        while self.exchange.state().read().calls.contains_key(&call) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     fn far_leg(&self, call: CallId) -> LegId {
         let state = self.exchange.state();
         let state = state.read();
@@ -265,24 +278,24 @@ async fn a_call_to_a_fixed_device_from_ringing_to_its_record() {
     bench.event(call, far, LegEvent::Alerting { early_media: false });
     bench.expect(&[&format!("alert {c}")]).await;
     bench.event(call, far, answer());
+    bench.expect(&[&format!("prepare {c}")]).await;
+    let before = bench.commits();
+    bench.event(call, caller, answer());
     let wanted = [
         format!("confirm {f}"),
-        format!("prepare {c}"),
+        format!("answer {c}"),
         format!("hear {f} bridge"),
         format!("hear {c} bridge"),
     ];
     bench.expect(&wanted.each_ref().map(String::as_str)).await;
-    bench.event(call, caller, answer());
-    bench.expect(&[&format!("answer {c}")]).await;
+    assert_eq!(bench.commits(), before + 1, "both answers are one commit");
     bench.event(call, caller, ended(Cause::NORMAL));
-    let wanted = [
-        format!("forget {c}"),
-        format!("end {f} 200"),
-        format!("hear {f} silence"),
-    ];
+    let wanted = [format!("forget {c}"), format!("end {f} 200")];
     bench.expect(&wanted.each_ref().map(String::as_str)).await;
     bench.event(call, far, ended(Cause::NORMAL));
     bench.expect(&[&format!("forget {f}")]).await;
+    bench.over(call).await;
+    assert_eq!(bench.commits(), before + 2, "both ends are one commit");
     let records = bench.exchange.records();
     assert_eq!(records.len(), 1);
     assert_eq!(records[0].disposition, Disposition::Answered);
@@ -296,6 +309,9 @@ async fn without_a_majority_nothing_is_confirmed_and_nothing_is_lost() {
     bench.expect(&[&format!("invite {}", far.n())]).await;
     bench.exchange.cut_off.store(true, Ordering::Release);
     bench.event(call, far, answer());
+    let (c, f) = (caller.n(), far.n());
+    bench.expect(&[&format!("prepare {c}")]).await;
+    bench.event(call, caller, answer());
     // Long enough for the proposal to have failed more than once.
     tokio::time::sleep(strowger_actors::limits::RETRY * 3).await;
     assert!(
@@ -303,14 +319,66 @@ async fn without_a_majority_nothing_is_confirmed_and_nothing_is_lost() {
         "an answer was confirmed without its commit"
     );
     bench.exchange.cut_off.store(false, Ordering::Release);
-    let (c, f) = (caller.n(), far.n());
     let wanted = [
         format!("confirm {f}"),
-        format!("prepare {c}"),
+        format!("answer {c}"),
         format!("hear {f} bridge"),
+        format!("hear {c} bridge"),
     ];
-    // The caller cannot hear before he was alerted or answered.
     bench.expect(&wanted.each_ref().map(String::as_str)).await;
+}
+
+#[tokio::test]
+async fn a_far_end_that_is_slow_to_go_keeps_nobody() {
+    let mut bench = Bench::new().await;
+    let (call, caller) = bench.call("1090").await;
+    let far = bench.far_leg(call);
+    let (c, f) = (caller.n(), far.n());
+    bench.expect(&[&format!("invite {f}")]).await;
+    bench.event(call, far, answer());
+    bench.expect(&[&format!("prepare {c}")]).await;
+    bench.event(call, caller, answer());
+    let wanted = [
+        format!("confirm {f}"),
+        format!("answer {c}"),
+        format!("hear {f} bridge"),
+        format!("hear {c} bridge"),
+    ];
+    bench.expect(&wanted.each_ref().map(String::as_str)).await;
+    let before = bench.commits();
+    bench.event(call, caller, ended(Cause::NORMAL));
+    let wanted = [format!("forget {c}"), format!("end {f} 200")];
+    bench.expect(&wanted.each_ref().map(String::as_str)).await;
+    // The caller's end is committed although the far end says nothing.
+    while bench.commits() == before {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    bench.event(call, far, ended(Cause::NORMAL));
+    bench.expect(&[&format!("forget {f}")]).await;
+    bench.over(call).await;
+    assert_eq!(bench.exchange.records().len(), 1);
+}
+
+#[tokio::test]
+async fn a_caller_who_leaves_while_an_answer_is_under_way_leaves_one_record() {
+    let mut bench = Bench::new().await;
+    let (call, caller) = bench.call("1090").await;
+    let far = bench.far_leg(call);
+    let (c, f) = (caller.n(), far.n());
+    bench.expect(&[&format!("invite {f}")]).await;
+    bench.event(call, far, answer());
+    bench.expect(&[&format!("prepare {c}")]).await;
+    // The caller leaves while the answer is under way.
+    bench.event(call, caller, ended(Cause::CANCELLED));
+    bench
+        .expect(&[&format!("forget {c}"), &format!("end {f} 200")])
+        .await;
+    bench.event(call, far, ended(Cause::NORMAL));
+    bench.expect(&[&format!("forget {f}")]).await;
+    bench.over(call).await;
+    let records = bench.exchange.records();
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].disposition, Disposition::Abandoned);
 }
 
 #[tokio::test]

@@ -297,6 +297,10 @@ impl State {
         let Some(leg) = call.leg_mut(leg_id).filter(|leg| leg.seen == Seen::Fresh) else {
             return;
         };
+        if leg.role == LegRole::Caller && leg.want != Want::Answer {
+            // Made ready together with an answer that came too late.
+            return;
+        }
         leg.seen = Seen::Answered;
         leg.answered_at = Some(now);
         leg.sip_call_id = answered.sip_call_id;
