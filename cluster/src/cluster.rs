@@ -479,7 +479,7 @@ async fn start(
         syncs,
         transport,
         peers: Arc::new(Peers::new(events.clone())),
-        leases: Leases::default(),
+        leases: Leases::new(config.timing.lease),
         events,
         handler: arc_swap::ArcSwapOption::empty(),
         pump,

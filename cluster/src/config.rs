@@ -16,21 +16,29 @@ pub struct Timing {
     pub election_max: Duration,
     /// Between two heartbeats of the leader.
     pub heartbeat: Duration,
+    /// A node's right to act runs this long from the confirmation it rests on; at most
+    /// [`crate::limits::LEASE_MAX`].
+    pub lease: Duration,
 }
 
 impl Timing {
-    /// For machines that give the daemon its processor time: 300/600/100 ms.
+    /// For machines that give the daemon its processor time: 300/600/100 ms,
+    /// leases of 500 ms.
     pub const NORMAL: Self = Self {
         election_min: Duration::from_millis(300),
         election_max: Duration::from_millis(600),
         heartbeat: Duration::from_millis(100),
+        lease: Duration::from_millis(500),
     };
 
-    /// For starved machines: 500/1000/150 ms.
+    /// For starved machines: 500/1000/150 ms, leases of 1,000 ms. There a living node is
+    /// easily kept from its processor for half a second, and to declare it dead costs its
+    /// calls.
     pub const STARVED: Self = Self {
         election_min: Duration::from_millis(500),
         election_max: Duration::from_millis(1_000),
         heartbeat: Duration::from_millis(150),
+        lease: Duration::from_millis(1_000),
     };
 }
 

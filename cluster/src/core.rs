@@ -171,6 +171,7 @@ impl Core {
         self.peers.alive(from, request.incarnation);
         LeaseAnswer {
             remaining_ms: u64::try_from(remaining.as_millis()).unwrap_or(0),
+            lease_ms: u64::try_from(self.leases.length().as_millis()).unwrap_or(0),
             wall_ms: wall_clock_ms(),
             hash: *self.outputs.hash.borrow(),
         }
@@ -204,9 +205,12 @@ pub async fn renew_leases(core: Arc<Core>) {
         };
         let sent = BootTime::now();
         let sent_wall = wall_clock_ms();
-        let asked =
-            core.transport
-                .ask::<_, LeaseAnswer>(leader, Kind::Lease, &request, limits::LEASE / 2);
+        let asked = core.transport.ask::<_, LeaseAnswer>(
+            leader,
+            Kind::Lease,
+            &request,
+            core.leases.length() / 2,
+        );
         let Ok(answer) = asked.await else { continue };
         let travel = BootTime::now().since(sent);
         // The leader read its clock about half way.
@@ -214,6 +218,7 @@ pub async fn renew_leases(core: Arc<Core>) {
         let offset = i64::try_from(ours).unwrap_or(0) - i64::try_from(answer.wall_ms).unwrap_or(0);
         core.leases
             .granted(sent, Duration::from_millis(answer.remaining_ms), offset);
+        core.leases.heard(Duration::from_millis(answer.lease_ms));
         let (index, theirs) = answer.hash;
         if let Some((_, mine)) = recent.iter().find(|(at, _)| *at == index && index > 0)
             && *mine != theirs

@@ -66,8 +66,9 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_millis(3_000);
 /// How often an idle QUIC connection is kept alive.
 pub const KEEP_ALIVE: Duration = Duration::from_millis(500);
 
-/// A node's right to act runs this long from the confirmation it rests on.
-pub const LEASE: Duration = Duration::from_millis(500);
+/// The longest lease a leader may grant. A new leader that has heard of no lease waits
+/// this long before it believes a silent node's right to have run out.
+pub const LEASE_MAX: Duration = Duration::from_millis(1_000);
 
 /// How often a node asks the leader to renew its lease.
 pub const LEASE_RENEWAL: Duration = Duration::from_millis(100);

@@ -1,7 +1,7 @@
 //! Leases: the right to act, granted by the leader on what a quorum confirmed.
 //!
 //! A node asks every [`limits::LEASE_RENEWAL`]; the leader answers with what remains of
-//! [`limits::LEASE`] since its own last quorum-confirmed heartbeat; the node counts from
+//! its lease ([`crate::config::Timing::lease`]) since its own last quorum-confirmed heartbeat; the node counts from
 //! the moment it *sent* its request. So no lease of a deposed leader outlives its last
 //! quorum by more than one lease, and a new leader that waits one lease may believe that
 //! a silent node's right has run out.
@@ -31,6 +31,8 @@ pub struct LeaseRequest {
 /// Grants or denies it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LeaseAnswer {
+    /// How long this leader's leases run, ms.
+    pub lease_ms: u64,
     /// What remains, ms, counted from when the request was sent; 0 denies.
     pub remaining_ms: u64,
     /// The leader's wall clock, ms since 1970 UTC.
@@ -40,13 +42,16 @@ pub struct LeaseAnswer {
 }
 
 /// What this node knows about leases, its own and those it granted.
-#[derive(Default)]
 pub struct Leases {
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
+    /// How long the leases run that this node grants.
+    length: Duration,
+    /// The longest leases known of other leaders; `None` before the first.
+    others: Option<Duration>,
     own_until: Option<BootTime>,
     confirmed: Option<BootTime>,
     leader_since: Option<BootTime>,
@@ -56,6 +61,28 @@ struct State {
 }
 
 impl Leases {
+    /// Leases that run for `length` when this node leads.
+    pub fn new(length: Duration) -> Self {
+        let state = State {
+            length: length.min(limits::LEASE_MAX),
+            ..State::default()
+        };
+        Self {
+            state: Mutex::new(state),
+        }
+    }
+
+    /// How long the leases run that this node grants.
+    pub fn length(&self) -> Duration {
+        self.state.lock().length
+    }
+
+    /// Another leader's leases run for `length`.
+    pub fn heard(&self, length: Duration) {
+        let mut state = self.state.lock();
+        state.others = state.others.max(Some(length));
+    }
+
     /// This node became leader, or ceased to be.
     pub fn lead(&self, leads: bool, now: BootTime) {
         let mut state = self.state.lock();
@@ -117,7 +144,7 @@ impl Leases {
             return false;
         }
         // An earlier leader may have granted up to the moment this one took over.
-        let inherited = since.plus(limits::LEASE);
+        let inherited = since.plus(state.inherited());
         let granted = state.granted.get(&node).copied().unwrap_or(inherited);
         now > inherited.max(granted).plus(limits::LEASE_MARGIN)
     }
@@ -152,9 +179,14 @@ impl Leases {
 }
 
 impl State {
+    /// How long a lease granted by an earlier leader may run on.
+    fn inherited(&self) -> Duration {
+        self.others.unwrap_or(limits::LEASE_MAX).max(self.length)
+    }
+
     fn remaining(&self, now: BootTime) -> Duration {
         match (self.leader_since, self.confirmed) {
-            (Some(_), Some(confirmed)) => confirmed.plus(limits::LEASE).since(now),
+            (Some(_), Some(confirmed)) => confirmed.plus(self.length).since(now),
             _ => Duration::ZERO,
         }
     }
@@ -174,7 +206,7 @@ mod tests {
     fn a_lease_counts_from_the_request_and_ends_with_the_leaders_quorum() {
         let start = at(0);
         let ms = |ms| start.plus(Duration::from_millis(ms));
-        let leader = Leases::default();
+        let leader = Leases::new(Duration::from_millis(500));
         assert!(
             leader.grant(2, 0, ms(0)).is_zero(),
             "no leader grants nothing"
@@ -187,7 +219,7 @@ mod tests {
         leader.confirm(ms(100));
         let remaining = leader.grant(2, 0, ms(300));
         assert_eq!(remaining, Duration::from_millis(300));
-        let node = Leases::default();
+        let node = Leases::new(Duration::from_millis(500));
         node.granted(ms(290), remaining, 0);
         assert!(node.valid(ms(589)));
         assert!(!node.valid(ms(590)));
@@ -201,7 +233,8 @@ mod tests {
     fn a_silent_node_is_over_only_after_every_lease_it_may_hold() {
         let start = at(0);
         let ms = |ms| start.plus(Duration::from_millis(ms));
-        let leader = Leases::default();
+        let leader = Leases::new(Duration::from_millis(500));
+        leader.heard(Duration::from_millis(500));
         leader.lead(true, ms(0));
         leader.confirm(ms(540));
         assert!(
@@ -220,8 +253,28 @@ mod tests {
     }
 
     #[test]
+    fn a_leader_waits_for_the_longest_lease_an_earlier_one_may_have_granted() {
+        let start = at(0);
+        let ms = |ms| start.plus(Duration::from_millis(ms));
+        let over = |heard: Option<u64>, now: u64| {
+            let leader = Leases::new(Duration::from_millis(500));
+            if let Some(heard) = heard {
+                leader.heard(Duration::from_millis(heard));
+            }
+            leader.lead(true, ms(0));
+            leader.confirm(ms(now));
+            leader.surely_over(2, ms(now))
+        };
+        assert!(!over(Some(1_000), 1_049));
+        assert!(over(Some(1_000), 1_051));
+        assert!(over(Some(300), 551));
+        assert!(!over(None, 1_049), "an unknown lease may be the longest");
+        assert!(over(None, 1_051));
+    }
+
+    #[test]
     fn the_odd_clock_is_found_even_when_it_is_the_leaders() {
-        let leases = Leases::default();
+        let leases = Leases::new(Duration::from_millis(500));
         let now = at(0);
         leases.lead(true, now);
         leases.confirm(now);
