@@ -10,6 +10,7 @@ use strowger_core::api;
 use strowger_core::call::{CallRow, LegRole, LegRow, Seen, Want};
 use strowger_core::cdr::CdrRow;
 use strowger_core::floor::agent::AgentState;
+use strowger_core::floor::figure::Subject;
 use strowger_core::ids::NodeId;
 use strowger_core::ports::NodeNumber;
 use strowger_core::state::State;
@@ -305,11 +306,14 @@ pub fn figures(state: &State) -> Vec<api::Figures> {
     state
         .figures
         .iter()
-        .map(|(key, row)| {
-            let waiting = count(state.waiting(key).count());
-            api::Figures {
-                tenant: row.tenant.to_string(),
-                queue: row.queue.to_string(),
+        .filter_map(|((tenant, subject), row)| {
+            let Subject::Queue(queue) = subject else {
+                return None;
+            };
+            let waiting = state.waiting_count(&(tenant.clone(), queue.clone()));
+            Some(api::Figures {
+                tenant: tenant.to_string(),
+                queue: queue.to_string(),
                 offered: row.left() + waiting,
                 answered: row.answered,
                 abandoned: row.abandoned,
@@ -319,7 +323,7 @@ pub fn figures(state: &State) -> Vec<api::Figures> {
                 waiting,
                 answered_wait_ms: row.answered_wait_ms,
                 talk_ms: row.talk_ms,
-            }
+            })
         })
         .collect()
 }

@@ -388,6 +388,10 @@ pub struct CallRow {
     pub talk_ended_at: Option<TimeMs>,
     /// Who answered, when it was an agent.
     pub agent: Option<AgentId>,
+    /// Somebody holds since then.
+    pub held_since: Option<TimeMs>,
+    /// How long somebody held, without the hold that goes on, ms.
+    pub held_ms: u64,
     /// How it will be recorded, once decided.
     pub ending: Option<(Disposition, Cause)>,
     /// Rises with every change of the row.
@@ -408,6 +412,20 @@ impl CallRow {
     /// The caller's leg.
     pub fn caller(&self) -> Option<&LegRow> {
         self.legs.first()
+    }
+
+    /// Keeps the time of hold up to date: to be called when a leg or the stage changed.
+    pub fn note_hold(&mut self, now: TimeMs) {
+        let bridged = matches!(self.stage, Stage::Bridged { .. });
+        let held = bridged && self.legs.iter().any(|leg| leg.is_live() && leg.held);
+        match self.held_since {
+            None if held => self.held_since = Some(now),
+            Some(since) if !held => {
+                self.held_ms = self.held_ms.saturating_add(now.since(since));
+                self.held_since = None;
+            }
+            _ => {}
+        }
     }
 
     /// True while it holds a place in a queue.

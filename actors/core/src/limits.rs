@@ -49,5 +49,16 @@ pub const REGISTRATION_S_MIN: u32 = 10;
 /// removing keeps up with a busy floor.
 pub const EVENTS_PRUNE_AGAIN_MS: u64 = 1_000;
 
+/// Quarters of an hour an agent's unbroken time in one state is spread over when it is
+/// counted; what is older counts in the oldest of them. Four days: longer than any shift,
+/// and a bound on what one change of state writes.
+pub const QUARTERS_PER_SPAN: usize = 4 * 96;
+
+/// Target of the service level of a queue that is no more in the site, ms.
+pub const SL_TARGET_MS: u64 = 20_000;
+
+/// Short abandons of a queue that is no more in the site, ms.
+pub const SHORT_ABANDON_MS: u64 = 5_000;
+
 /// How often old events are looked for, ms.
 pub const EVENTS_PRUNE_EVERY_MS: u64 = 60_000;

@@ -44,7 +44,7 @@ pub enum Table {
     Reply = 10,
     /// Events of the last hours, by log index and position.
     Event = 11,
-    /// Figures, by tenant and queue.
+    /// Figures, by tenant, kind and name.
     Figure = 12,
     /// Blob directory, by content hash.
     Blob = 13,
@@ -58,6 +58,8 @@ pub enum Table {
     CdrByCall = 65,
     /// Customers and what hangs on them.
     Customer = 66,
+    /// Figures by quarters of an hour: tenant, kind, name, beginning of the quarter.
+    Interval = 80,
 }
 
 impl Table {

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::floor::figure::Formula;
 use crate::ids::{AgentId, BlobId, Extension, QueueName, TenantId, TrunkName};
 
 /// How a holder change reaches phones.
@@ -83,6 +84,12 @@ pub struct QueueSpec {
     pub missed_max: u32,
     /// Music for waiting callers.
     pub music: Option<BlobId>,
+    /// Target of the service level, ms.
+    pub sl_ms: u64,
+    /// Who leaves before this does not count against the service level, ms.
+    pub short_abandon_ms: u64,
+    /// How the service level is computed.
+    pub sl_formula: Formula,
 }
 
 /// An agent.
@@ -133,6 +140,8 @@ pub struct Site {
     pub domain: String,
     /// Algorithms offered, in order.
     pub digest: Vec<DigestAlgorithm>,
+    /// Time zone of its hours, days and months in reports: a name of the IANA database.
+    pub timezone: String,
     /// Service addresses of the cluster, in the order written.
     pub service_addresses: Vec<IpAddr>,
     /// How calls follow a holder change.

@@ -29,6 +29,7 @@ pub fn difference(old: Option<&Site>, new: &Site) -> Difference {
     let empty = Site {
         tenant: new.tenant.clone(),
         domain: String::new(),
+        timezone: String::new(),
         digest: Vec::new(),
         service_addresses: Vec::new(),
         takeover: new.takeover,
@@ -131,6 +132,7 @@ fn tenant_fields(site: &Site) -> Fields {
             list(site.digest.iter().map(|one| super::digest_name(*one))),
         ),
         ("takeover", takeover.to_owned()),
+        ("timezone", site.timezone.clone()),
     ]
 }
 
@@ -160,6 +162,12 @@ fn queue_fields(spec: &QueueSpec) -> Fields {
         ("wrap_s", (spec.wrap_ms / 1_000).to_string()),
         ("missed_max", spec.missed_max.to_string()),
         ("music", optional(spec.music.as_ref().map(short).as_ref())),
+        ("sl_s", (spec.sl_ms / 1_000).to_string()),
+        (
+            "short_abandon_s",
+            (spec.short_abandon_ms / 1_000).to_string(),
+        ),
+        ("sl_formula", spec.sl_formula.as_str().to_owned()),
     ]
 }
 

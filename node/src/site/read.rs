@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use strowger_core::floor::figure::Formula;
 use strowger_core::ids::{AgentId, BlobId, Extension, QueueName, TenantId, TrunkName};
 use strowger_core::site::{
     AgentSpec, DigestAlgorithm, ExtensionSpec, NumberSpec, QueueSpec, RouteSpec, Site, Strategy,
@@ -32,11 +33,12 @@ impl<'d, 't, 'a> Reading<'d, 't, 'a> {
         attachments: &'a BTreeMap<String, Vec<u8>>,
     ) -> Result<Self, Fault> {
         let (service_addresses, takeover) = cluster(&mut root)?;
-        let (tenant, domain, digest) = tenant(&mut root)?;
+        let (tenant, domain, digest, timezone) = tenant(&mut root)?;
         let site = Site {
             tenant,
             domain,
             digest,
+            timezone,
             service_addresses,
             takeover,
             extensions: BTreeMap::new(),
@@ -205,6 +207,9 @@ impl<'a> Rest<'a> {
         let ring_ms = seconds("ring_s", 15, 1..=600)? * 1_000;
         let wrap_ms = seconds("wrap_s", 10, 0..=3_600)? * 1_000;
         let missed_max = seconds("missed_max", 3, 0..=1_000)?;
+        let sl_ms = seconds("sl_s", 20, 1..=3_600)? * 1_000;
+        let short_abandon_ms = seconds("short_abandon_s", 5, 0..=600)? * 1_000;
+        let sl_formula = formula(&mut part)?;
         let music = part.text("music")?;
         part.finish()?;
         let music = music.map(|music| self.sound(&music)).transpose()?;
@@ -215,6 +220,9 @@ impl<'a> Rest<'a> {
             wrap_ms,
             missed_max,
             music,
+            sl_ms,
+            short_abandon_ms,
+            sl_formula,
         };
         let known = self
             .read
@@ -470,7 +478,9 @@ fn cluster(root: &mut Part<'_, '_>) -> Result<(Vec<IpAddr>, TakeoverMode), Fault
     Ok((addresses, takeover))
 }
 
-fn tenant(root: &mut Part<'_, '_>) -> Result<(TenantId, String, Vec<DigestAlgorithm>), Fault> {
+type Tenant = (TenantId, String, Vec<DigestAlgorithm>, String);
+
+fn tenant(root: &mut Part<'_, '_>) -> Result<Tenant, Fault> {
     let Some(mut part) = root.section("tenant")? else {
         let next = "add [tenant] with name and domain";
         let fault = Fault::new(code::SITE_VALUE, "the tenant is missing", next);
@@ -508,12 +518,29 @@ fn tenant(root: &mut Part<'_, '_>) -> Result<(TenantId, String, Vec<DigestAlgori
     if digest.is_empty() {
         digest = vec![DigestAlgorithm::Sha256, DigestAlgorithm::Md5];
     }
+    let timezone = match part.text("timezone")? {
+        None => "UTC".to_owned(),
+        Some(text) if jiff::tz::TimeZone::get(&text.value).is_ok() => text.value,
+        Some(text) => {
+            let next = "use a name of the IANA database, such as \"Asia/Shanghai\"";
+            return Err(wrong(&text, "a time zone", next));
+        }
+    };
     part.finish()?;
     Ok((
         TenantId::from(name.value),
         domain.value.to_ascii_lowercase(),
         digest,
+        timezone,
     ))
+}
+
+fn formula(part: &mut Part<'_, '_>) -> Result<Formula, Fault> {
+    let Some(text) = part.text("sl_formula")? else {
+        return Ok(Formula::default());
+    };
+    let next = "use \"SL-A\", \"SL-B\" or \"SL-C\"";
+    Formula::named(&text.value).ok_or_else(|| wrong(&text, "a formula of the service level", next))
 }
 
 fn qualify(part: &mut Part<'_, '_>) -> Result<u32, Fault> {

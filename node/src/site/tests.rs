@@ -124,6 +124,9 @@ fn the_documented_site_is_read() {
         (queue.ring_ms, queue.wrap_ms, queue.missed_max),
         (15_000, 10_000, 3)
     );
+    assert_eq!(site.timezone, "UTC");
+    assert_eq!((queue.sl_ms, queue.short_abandon_ms), (20_000, 5_000));
+    assert_eq!(queue.sl_formula.as_str(), "SL-C");
 }
 
 #[test]
@@ -139,6 +142,15 @@ fn mistakes_name_code_line_and_remedy() {
             "whole number",
         ),
         ("ring_s = 15", "ring_s = 0", "SW0203", "", "1 to 600"),
+        ("ring_s = 15", "sl_formula = \"SL-D\"", "SW0203", "", "SL-C"),
+        ("ring_s = 15", "sl_s = 0", "SW0203", "", "1 to 3600"),
+        (
+            "digest = [\"MD5\"]",
+            "timezone = \"Asia/Pekin\"",
+            "SW0203",
+            "",
+            "Asia/Shanghai",
+        ),
         ("public = true", "public = 1", "SW0203", "", "true or false"),
         ("1001-1020", "1020-1001", "SW0206", "", "1001-1020"),
         ("b000-b001", "1005-1006", "SW0204", "", "1005"),
@@ -232,7 +244,14 @@ fn the_difference_is_told_in_lines() {
         diff::Difference::default()
     );
     let text = GOOD
-        .replace("ring_s = 15", "ring_s = 20")
+        .replace(
+            "ring_s = 15",
+            "ring_s = 20\nsl_s = 30\nsl_formula = \"SL-A\"",
+        )
+        .replace(
+            "name = \"demo\"",
+            "name = \"demo\"\ntimezone = \"Asia/Shanghai\"",
+        )
         .replace("1001-1020", "1001-1021")
         .replace("[[route]]\nprefix = \"99\"\ntrunk = \"peer\"\n", "")
         .replace("s01-s03", "s01-s02");
@@ -241,8 +260,9 @@ fn the_difference_is_told_in_lines() {
     assert_eq!(
         changed.lines,
         [
+            "~ tenant demo: timezone UTC → Asia/Shanghai",
             "+ extension 1021",
-            "~ queue main: ring_s 15 → 20",
+            "~ queue main: ring_s 15 → 20, sl_s 20 → 30, sl_formula SL-C → SL-A",
             "- agent s03",
             "- route 99 strip 0 trunk peer",
         ]

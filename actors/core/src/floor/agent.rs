@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AgentId, CallId, Extension, TenantId};
+use crate::ids::{AgentId, CallId, Extension, QueueName, TenantId};
 use crate::time::TimeMs;
 
 /// What an agent is doing with calls of the queue.
@@ -44,6 +44,10 @@ pub struct AgentRow {
     pub since: TimeMs,
     /// The state shown last, to notice a change.
     pub shown: AgentState,
+    /// Up to here the agent's time is counted in the figures.
+    pub counted_to: TimeMs,
+    /// The queue of the call offered last: ringing and wrap-up are counted for it too.
+    pub serving: Option<QueueName>,
     /// Calls answered since sign-in.
     pub calls: u64,
     /// Offers missed in a row.
@@ -113,6 +117,8 @@ impl AgentRow {
             idle_since: now,
             since: now,
             shown: AgentState::SignedOut,
+            counted_to: now,
+            serving: None,
             calls: 0,
             missed: 0,
         }

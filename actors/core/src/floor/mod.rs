@@ -4,5 +4,5 @@
 pub mod address;
 pub mod agent;
 pub mod assignment;
-pub mod queue;
+pub mod figure;
 pub mod registration;

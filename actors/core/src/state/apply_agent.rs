@@ -8,6 +8,7 @@ use super::{Deadline, Of, State};
 use crate::call::{CallRow, Cause, Disposition, LegRole, LegTarget, Offer, Seen, Stage};
 use crate::floor::agent::{Activity, AgentState, PhoneState};
 use crate::floor::assignment::{Candidate, Seeker, pairs};
+use crate::floor::figure::Fact;
 use crate::ids::{AgentId, CallId, Extension, TenantId};
 use crate::limits;
 
@@ -284,6 +285,7 @@ impl State {
             }
             let reason = agent.paused.clone().filter(|_| state == AgentState::Paused);
             let now = self.meta.now;
+            self.count_time(&key);
             if let Some(agent) = self.agents.get_mut(&key) {
                 agent.shown = state;
                 agent.since = now;
@@ -378,8 +380,14 @@ impl State {
             .and_then(|queue| self.site(&key.0)?.queues.get(queue))
             .map_or(limits::EXTENSION_RING_MS, |queue| queue.ring_ms);
         let until = now.plus(ring_ms);
+        self.count_time(key);
+        if let Some(queue) = &queue {
+            self.count_queue(&key.0, queue, Fact::Offered);
+        }
+        self.count_agent(key, Fact::Offered);
         if let Some(agent) = self.agents.get_mut(key) {
             agent.activity = Activity::Offered(call);
+            agent.serving = queue;
         }
         self.touch_agent(key);
         for target in targets {

@@ -7,6 +7,7 @@ use crate::call::{
     CallRow, Cause, Codec, Disposition, LegRole, LegRow, LegTarget, Seen, Stage, Visit, Want,
 };
 use crate::floor::agent::Activity;
+use crate::floor::figure::Fact;
 use crate::ids::{AgentId, CallId, Extension, LegId, QueueName};
 use crate::limits;
 use crate::route::{Destination, route};
@@ -130,6 +131,8 @@ impl State {
             answered_at: None,
             talk_ended_at: None,
             agent: None,
+            held_since: None,
+            held_ms: 0,
             ending: None,
             seq: 1,
         }
@@ -185,10 +188,7 @@ impl State {
             .entry(key.clone())
             .or_default()
             .insert(id.0, id);
-        if let Some(figure) = self.figures.get_mut(&key) {
-            figure.entered += 1;
-        }
-        self.batch.figures.insert(key.clone());
+        self.count_queue(&key.0, &key.1, Fact::Entered);
         self.batch.assign = true;
         self.touch_call(id);
         self.event("call.queued", id, [("queue", Value::from(key.1.as_str()))]);
@@ -340,7 +340,7 @@ impl State {
     }
 
     fn agent_answered(&mut self, id: CallId, leg: LegId, agent: AgentId) {
-        self.depart(id, Disposition::Answered);
+        let counted = self.depart(id, Disposition::Answered);
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
@@ -350,6 +350,9 @@ impl State {
             visit.passed_over.clear();
         }
         let key = (call.tenant.clone(), agent);
+        if let Some(fact) = counted {
+            self.count_agent(&key, fact);
+        }
         if let Some(row) = self.agents.get_mut(&key) {
             row.activity = Activity::Talking(id);
             row.calls += 1;
@@ -400,6 +403,7 @@ impl State {
         }
         let (role, want) = (leg.role.clone(), leg.want);
         let never_up = role == LegRole::Caller && leg.answered_at.is_none();
+        call.note_hold(now);
         let stage = call.stage.clone();
         let bridged =
             matches!(&stage, Stage::Bridged { far } if role == LegRole::Caller || *far == leg_id);
@@ -543,6 +547,10 @@ impl State {
             .as_ref()
             .and_then(|visit| self.site(&key.0)?.queues.get(&visit.queue))
             .map_or(0, |queue| queue.missed_max);
+        if let Some(visit) = &call.visit {
+            self.count_queue(&key.0, &visit.queue, Fact::Missed);
+        }
+        self.count_agent(key, Fact::Missed);
         self.event(
             "call.missed",
             call.id,
@@ -552,6 +560,7 @@ impl State {
     }
 
     fn leg_held(&mut self, id: CallId, leg_id: LegId, held: bool, checkpoint: Vec<u8>) {
+        let now = self.meta.now;
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
@@ -561,6 +570,7 @@ impl State {
         let changed = leg.held != held;
         leg.held = held;
         leg.checkpoint = Some(checkpoint);
+        call.note_hold(now);
         let agent = call.agent.clone().map(|agent| (call.tenant.clone(), agent));
         self.touch_call(id);
         if let Some(key) = agent {

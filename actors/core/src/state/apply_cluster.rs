@@ -10,7 +10,7 @@ use super::{Deadline, SiteRow, State, Wake};
 use crate::call::{Cause, Disposition};
 use crate::floor::address::{AddressRow, NodeRow, imbalance, next_holder};
 use crate::floor::agent::{Activity, AgentRow};
-use crate::floor::queue::FigureRow;
+use crate::floor::figure::{Subject, Tally};
 use crate::ids::{AgentId, CallId, NodeId, TenantId};
 use crate::limits;
 use crate::site::{AgentSpec, Site};
@@ -216,10 +216,9 @@ impl State {
         self.site_registrations(&tenant, &site);
         self.site_agents(&tenant, &site);
         for queue in site.queues.keys() {
-            let key = (tenant.clone(), queue.clone());
+            let key = (tenant.clone(), Subject::Queue(queue.clone()));
             if !self.figures.contains_key(&key) {
-                let row = FigureRow::new(tenant.clone(), queue.clone());
-                self.figures.insert(key.clone(), row);
+                self.figures.insert(key.clone(), Tally::default());
                 self.batch.figures.insert(key);
             }
         }
@@ -275,6 +274,7 @@ impl State {
                 matches!(agent.activity, Activity::Idle | Activity::WrapUp(_))
             });
             if idle {
+                self.count_time(&key);
                 self.unseat(&key);
                 self.agents.remove(&key);
                 self.batch.agents.insert(key);

@@ -7,6 +7,7 @@ use super::event::Value;
 use super::{Deadline, State};
 use crate::call::{Cause, Disposition, LegRole, Seen, Stage, Want};
 use crate::cdr::CdrRow;
+use crate::floor::figure::Fact;
 use crate::ids::{CallId, CdrId};
 use crate::limits;
 
@@ -39,6 +40,7 @@ impl State {
         if talked {
             call.talk_ended_at = Some(now);
         }
+        call.note_hold(now);
         if let Some(visit) = &mut call.visit {
             visit.offer = None;
         }
@@ -92,10 +94,12 @@ impl State {
         for leg in &mut call.legs {
             if leg.seen != Seen::Ended {
                 leg.seen = Seen::Ended;
+                leg.held = false;
                 leg.cause.get_or_insert(ending.1);
                 leg.ended_at = Some(now);
             }
         }
+        call.note_hold(now);
         self.calls.insert(id, call.clone());
         for leg in &call.legs {
             self.vacate_leg(id, &leg.role);
@@ -106,13 +110,7 @@ impl State {
         self.calls.remove(&id);
         self.touch_call(id);
         let cdr = CdrRow::of(CdrId(self.mint()), &call, now, ending);
-        if let Some(queue) = &cdr.queue {
-            let key = (call.tenant.clone(), queue.clone());
-            if let Some(figure) = self.figures.get_mut(&key) {
-                figure.talk_ms += cdr.talk_ms;
-            }
-            self.batch.figures.insert(key);
-        }
+        self.count_talk(&call, cdr.talk_ms);
         let fields = [
             ("disposition", Value::from(cdr.disposition.as_str())),
             ("cdr", cdr.id.to_string().into()),
@@ -122,40 +120,16 @@ impl State {
         self.batch.cdrs.push(cdr);
     }
 
-    /// Takes a waiting call out of its queue and counts how it left.
-    pub(super) fn depart(&mut self, id: CallId, how: Disposition) {
-        let now = self.meta.now;
-        let Some(call) = self.calls.get(&id).filter(|call| call.is_waiting()) else {
-            return;
-        };
-        let Some(visit) = &call.visit else { return };
-        let key = (call.tenant.clone(), visit.queue.clone());
-        let Some(places) = self.waiting.get_mut(&key) else {
-            return;
-        };
-        if places.remove(&visit.order).is_none() {
-            return;
-        }
+    /// Takes a waiting call out of its queue and counts how it left; what was counted.
+    pub(super) fn depart(&mut self, id: CallId, how: Disposition) -> Option<Fact> {
+        let call = self.calls.get(&id).filter(|call| call.is_waiting())?;
+        let visit = call.visit.as_ref()?;
+        let (key, entered_at) = ((call.tenant.clone(), visit.queue.clone()), visit.entered_at);
+        let places = self.waiting.get_mut(&key)?;
+        places.remove(&visit.order)?;
         if places.is_empty() {
             self.waiting.remove(&key);
         }
-        let waited = now.since(visit.entered_at);
-        if let Some(figure) = self.figures.get_mut(&key) {
-            match how {
-                Disposition::Answered => {
-                    figure.answered += 1;
-                    figure.answered_wait_ms += waited;
-                }
-                Disposition::Overflowed => figure.overflowed += 1,
-                Disposition::CallbackTaken => figure.callback_taken += 1,
-                Disposition::NodeLost => figure.node_lost += 1,
-                Disposition::Abandoned
-                | Disposition::Busy
-                | Disposition::NoAnswer
-                | Disposition::Rejected
-                | Disposition::Failed => figure.abandoned += 1,
-            }
-        }
-        self.batch.figures.insert(key);
+        Some(self.count_departure(&key, entered_at, how))
     }
 }

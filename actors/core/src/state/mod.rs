@@ -10,6 +10,7 @@ mod apply_call;
 mod apply_cluster;
 mod apply_registration;
 pub mod command;
+pub mod count;
 mod deadline;
 mod end_call;
 pub mod event;
@@ -29,7 +30,7 @@ pub use self::store::{decode_row, encode_row};
 use crate::call::{CallRow, Stage};
 use crate::floor::address::{AddressRow, NodeRow};
 use crate::floor::agent::{AgentRow, AgentState, PhoneState};
-use crate::floor::queue::FigureRow;
+use crate::floor::figure::{FigureRow, Subject, Tally};
 use crate::floor::registration::RegistrationRow;
 use crate::ids::{AgentId, CallId, Extension, NodeId, QueueName, TenantId, mint};
 use crate::site::Site;
@@ -85,8 +86,8 @@ pub struct State {
     pub agents: BTreeMap<Of<AgentId>, AgentRow>,
     /// Live calls.
     pub calls: BTreeMap<CallId, CallRow>,
-    /// Totals of queues.
-    pub figures: BTreeMap<Of<QueueName>, FigureRow>,
+    /// Live figures of queues and agents.
+    pub figures: BTreeMap<Of<Subject>, Tally>,
     /// Deadlines in order.
     deadlines: BTreeSet<(TimeMs, Deadline)>,
     /// Calls each extension's phone is in. Derived from `calls`.
@@ -162,6 +163,12 @@ impl State {
             .into_iter()
             .flat_map(BTreeMap::values);
         places.filter_map(|call| self.calls.get(call))
+    }
+
+    /// Number of calls that wait in a queue.
+    pub fn waiting_count(&self, queue: &Of<QueueName>) -> u64 {
+        let count = self.waiting.get(queue).map_or(0, BTreeMap::len);
+        u64::try_from(count).unwrap_or(u64::MAX)
     }
 
     /// Place of a waiting call in its queue, from 1.
@@ -247,12 +254,7 @@ impl State {
                 broken.push(format!("agent {} talks to {call}, which waits", agent.id));
             }
         }
-        for (key, figure) in &self.figures {
-            let waiting = self.waiting.get(key).map_or(0, BTreeMap::len);
-            if figure.entered != figure.left() + u64::try_from(waiting).unwrap_or(u64::MAX) {
-                broken.push(format!("queue {}: callers entered and left differ", key.1));
-            }
-        }
+        broken.extend(self.check_figures());
         for call in self.calls.values() {
             if !self.nodes.get(&call.owner).is_some_and(|node| node.up) {
                 broken.push(format!(

@@ -5,7 +5,7 @@
 //! that cannot be read is a broken invariant of this program or of its disk, never
 //! input from outside.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -14,9 +14,10 @@ use serde::de::DeserializeOwned;
 
 use super::event::{EventRow, Value, event_key, event_position};
 use super::machine::Wake;
-use super::{Deadline, MetaRow, Of, SiteRow, State};
+use super::{Deadline, FigureRow, MetaRow, Of, SiteRow, State};
 use crate::cdr::CdrRow;
-use crate::ids::{AgentId, CallId, Extension, NodeId, QueueName, TenantId};
+use crate::floor::figure::{Subject, Tally, figure_key, interval_key};
+use crate::ids::{AgentId, CallId, Extension, NodeId, TenantId};
 use crate::limits;
 use crate::ports::{Rows, RowsRead, Table};
 use crate::time::TimeMs;
@@ -58,7 +59,9 @@ pub(super) struct Batch {
     pub(super) registrations: BTreeSet<Of<Extension>>,
     pub(super) agents: BTreeSet<Of<AgentId>>,
     pub(super) calls: BTreeSet<CallId>,
-    pub(super) figures: BTreeSet<Of<QueueName>>,
+    pub(super) figures: BTreeSet<Of<Subject>>,
+    /// What is counted of each quarter; added to its row.
+    pub(super) intervals: BTreeMap<(Of<Subject>, TimeMs), Tally>,
     pub(super) deadlines: Vec<(TimeMs, Deadline, bool)>,
     pub(super) secrets: Vec<(Of<Extension>, Vec<u8>)>,
     pub(super) cdrs: Vec<CdrRow>,
@@ -102,6 +105,11 @@ impl Writer<'_> {
         self.note(1, table, key);
         self.hasher.update(&value);
         self.rows.put(table, key, value);
+    }
+
+    /// The row at `key`, what this entry wrote included.
+    fn read<T: DeserializeOwned>(&self, table: Table, key: &[u8]) -> Option<T> {
+        decode_row(&self.rows.get(table, key)?)
     }
 
     fn delete(&mut self, table: Table, key: &[u8]) {
@@ -189,11 +197,18 @@ impl State {
             writer.set(Table::Call, &id.0.to_be_bytes(), self.calls.get(id));
         }
         for key in &batch.figures {
-            writer.set(
-                Table::Figure,
-                &named(&key.0, key.1.as_str()),
-                self.figures.get(key),
-            );
+            let row = self.figures.get(key).map(|tally| FigureRow {
+                tenant: key.0.clone(),
+                subject: key.1.clone(),
+                tally: tally.clone(),
+            });
+            writer.set(Table::Figure, &figure_key(&key.0, &key.1), row.as_ref());
+        }
+        for ((subject, quarter), counted) in batch.intervals {
+            let key = interval_key(&subject.0, &subject.1, quarter);
+            let mut tally: Tally = writer.read(Table::Interval, &key).unwrap_or_default();
+            tally.add(&counted);
+            writer.put(Table::Interval, &key, &tally);
         }
         for (key, secret) in batch.secrets {
             writer.put_bytes(Table::Secret, &secret_key(&key.0, &key.1), secret);
@@ -251,10 +266,8 @@ impl State {
                 .agents
                 .insert((row.tenant.clone(), row.id.clone()), row);
         });
-        for_each(rows, Table::Figure, |row: super::FigureRow| {
-            state
-                .figures
-                .insert((row.tenant.clone(), row.queue.clone()), row);
+        for_each(rows, Table::Figure, |row: FigureRow| {
+            state.figures.insert((row.tenant, row.subject), row.tally);
         });
         for_each(rows, Table::Call, |row: super::CallRow| {
             state.calls.insert(row.id, row);

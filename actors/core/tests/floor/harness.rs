@@ -15,7 +15,7 @@ use strowger_core::call::{
 };
 use strowger_core::cdr::CdrRow;
 use strowger_core::floor::agent::AgentState;
-use strowger_core::floor::queue::FigureRow;
+use strowger_core::floor::figure::{Subject, Tally, figure_key, interval_quarter};
 use strowger_core::floor::registration::{ContactWish, Register};
 use strowger_core::ids::{AgentId, CallId, Extension, LegId, NodeId};
 use strowger_core::outstanding::{Audio, CallObserved, Effect, Phase, outstanding};
@@ -310,9 +310,31 @@ impl World {
         offer.map(|offer| offer.agent.to_string())
     }
 
-    pub fn figure(&self, queue: &str) -> FigureRow {
-        let row = self.state(|state| state.figures.get(&queue_key(queue)).cloned());
-        row.expect("the queue is in the site")
+    pub fn figure(&self, queue: &str) -> Tally {
+        let key = (tenant(), Subject::Queue(queue_key(queue).1));
+        let tally = self.state(|state| state.figures.get(&key).cloned());
+        tally.expect("the queue is in the site")
+    }
+
+    pub fn agent_figure(&self, agent: &str) -> Tally {
+        let key = (tenant(), Subject::Agent(agent_key(agent).1));
+        let tally = self.state(|state| state.figures.get(&key).cloned());
+        tally.unwrap_or_default()
+    }
+
+    /// Tallies of a subject by the beginning of their quarters.
+    pub fn quarters(&self, subject: &Subject) -> Vec<(u64, Tally)> {
+        let prefix = figure_key(&tenant(), subject);
+        let rows = self
+            .copy
+            .rows
+            .scan(Table::Interval, &prefix, None, usize::MAX);
+        let read = |(key, value): (Vec<u8>, Vec<u8>)| {
+            Some((interval_quarter(&key)?.0, decode_row(&value)?))
+        };
+        let read = rows.into_iter().map(read);
+        read.map(|row| row.expect("a tally of this version"))
+            .collect()
     }
 
     pub fn cdrs(&self) -> Vec<CdrRow> {

@@ -3,6 +3,7 @@
 
 mod calls;
 mod cluster;
+mod figures;
 mod harness;
 mod log;
 mod queue;

@@ -38,7 +38,7 @@ fn callers_are_served_in_the_order_they_came() {
         (figure.entered, figure.answered, figure.abandoned),
         (4, 4, 0)
     );
-    assert_eq!(figure.talk_ms, 4_000);
+    assert_eq!((figure.talk_ms, figure.hold_ms), (4_000, 0));
     assert_eq!(figure.answered_wait_ms, 11_000 + 22_000 + 33_000);
 }
 

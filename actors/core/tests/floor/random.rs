@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use strowger_core::call::{Cause, Stage};
 use strowger_core::floor::agent::{Activity, AgentState};
+use strowger_core::floor::figure::{Subject, Tally};
 use strowger_core::ids::{AgentId, CallId, NodeId};
 use strowger_core::outstanding::Phase;
 use strowger_core::ports::Machine;
@@ -127,6 +128,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (prop_oneof![Just(0u64), Just(5_000)], 0..6u8)
             .prop_map(|(wrap_ms, without)| Step::Site { wrap_ms, without }),
         4 => (0..20_000u64).prop_map(|ms| Step::Pass { ms }),
+        1 => (0..2_000_000u64).prop_map(|ms| Step::Pass { ms }),
         1 => (0..90_000u64).prop_map(|ms| Step::LateTick { ms }),
         6 => Just(Step::Owners),
     ]
@@ -297,6 +299,7 @@ fn check(world: &World) {
         offers_are_paired(state);
         nobody_waits_in_vain(state);
         figures_match_records(state, &cdrs);
+        quarters_add_up(world, state);
         for row in state.addresses.values() {
             let up = |node: NodeId| state.nodes.get(&node).is_some_and(|node| node.up);
             assert!(
@@ -353,7 +356,10 @@ fn nobody_waits_in_vain(state: &State) {
 
 /// Figures are the sums of the records and of the live calls, to the digit.
 fn figures_match_records(state: &State, cdrs: &[strowger_core::cdr::CdrRow]) {
-    for ((_, queue), figure) in &state.figures {
+    for ((_, subject), figure) in &state.figures {
+        let Subject::Queue(queue) = subject else {
+            continue;
+        };
         let of_queue = cdrs.iter().filter(|cdr| cdr.queue.as_ref() == Some(queue));
         let (mut answered, mut entered, mut talk_ms, mut wait_ms) = (0, 0, 0, 0);
         for cdr in of_queue {
@@ -377,7 +383,7 @@ fn figures_match_records(state: &State, cdrs: &[strowger_core::cdr::CdrRow]) {
         let counted = (
             figure.entered,
             figure.answered,
-            figure.talk_ms,
+            figure.talk_ms + figure.hold_ms,
             figure.answered_wait_ms,
         );
         assert_eq!(
@@ -386,6 +392,24 @@ fn figures_match_records(state: &State, cdrs: &[strowger_core::cdr::CdrRow]) {
             "queue {queue}"
         );
     }
+}
+
+/// The quarters of each queue and agent add up to its live figures, to the digit, and
+/// agents' share of the answers to that of the queues.
+fn quarters_add_up(world: &World, state: &State) {
+    let (mut by_queues, mut by_agents) = (0, 0);
+    for ((_, subject), live) in &state.figures {
+        let mut sum = Tally::default();
+        for (_, quarter) in world.quarters(subject) {
+            sum.add(&quarter);
+        }
+        assert_eq!(sum, *live, "{subject}");
+        match subject {
+            Subject::Queue(_) => by_queues += live.answered,
+            Subject::Agent(_) => by_agents += live.answered,
+        }
+    }
+    assert_eq!(by_queues, by_agents, "each answer is one agent's");
 }
 
 /// Ends whatever is left and gives the owners time.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use strowger_core::floor::figure::Formula;
 use strowger_core::ids::{AgentId, BlobId, Extension, QueueName, TenantId};
 use strowger_core::site::{
     AgentSpec, DigestAlgorithm, ExtensionSpec, NumberSpec, QueueSpec, RouteSpec, Site, Strategy,
@@ -42,6 +43,9 @@ fn queue_spec(ring_ms: u64, wrap_ms: u64, missed_max: u32) -> QueueSpec {
         wrap_ms,
         missed_max,
         music: Some(BlobId([2; 32])),
+        sl_ms: 20_000,
+        short_abandon_ms: 5_000,
+        sl_formula: Formula::C,
     }
 }
 
@@ -67,6 +71,7 @@ pub fn site() -> Site {
     Site {
         tenant: tenant(),
         domain: "acme.example".to_string(),
+        timezone: "UTC".to_string(),
         digest: vec![DigestAlgorithm::Sha256, DigestAlgorithm::Md5],
         service_addresses: (1..=6).map(address).collect(),
         takeover: TakeoverMode::Address,
