@@ -198,10 +198,12 @@ impl Bench {
                 display: String::new(),
                 extension: Some(Extension::from("1001")),
                 trunk: None,
+                e164: None,
             },
             to: to.to_owned(),
             sip_call_id: String::from("caller"),
             remote: None,
+            called: None,
         }));
         let Reply::Call { call, leg } = reply else {
             panic!("not admitted: {reply:?}");

@@ -7,6 +7,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`document`], [`config`], [`site`] | files people write, with file and line in errors |
+//! | [`numbering`] | what people dial, as numbers with a country code |
 //! | [`secrets`] | keys of the cluster, sealed credentials, the admin token |
 //! | [`blobs`], [`peer`] | sound files on every node, what nodes ask each other |
 //! | [`view`], [`metrics`] | the state folded into what people and programs read |
@@ -27,6 +28,7 @@ pub mod founding;
 pub mod limits;
 pub mod logging;
 pub mod metrics;
+pub mod numbering;
 pub mod peer;
 pub mod secrets;
 pub mod site;

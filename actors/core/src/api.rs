@@ -113,6 +113,8 @@ pub struct Call {
     pub queue: Option<String>,
     /// Agent, while offered or served.
     pub agent: Option<String>,
+    /// Customer who calls or is called.
+    pub customer: Option<String>,
     /// Place in the queue, from 1; `null` when not waiting.
     pub position: Option<u64>,
     /// Milliseconds waited in the queue so far or in all.
@@ -200,6 +202,8 @@ pub struct Cdr {
     pub queue: Option<String>,
     /// Agent who answered.
     pub agent: Option<String>,
+    /// Customer at the other end.
+    pub customer: Option<String>,
     /// Node that owned the call.
     pub node: Option<String>,
     /// `answered`, `abandoned`, `busy`, `no_answer`, `rejected`, `failed`, `overflowed`,

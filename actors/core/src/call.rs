@@ -8,8 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{
-    AgentId, BlobId, CallId, Extension, LegId, NodeId, QueueName, TenantId, TrunkName,
+    AgentId, BlobId, CallId, CustomerId, Extension, LegId, NodeId, QueueName, TenantId, TrunkName,
 };
+use crate::number::E164;
 use crate::time::TimeMs;
 
 /// Why a call is over, as figures and records count it.
@@ -295,6 +296,9 @@ pub struct Caller {
     pub extension: Option<Extension>,
     /// The trunk the call came over.
     pub trunk: Option<TrunkName>,
+    /// The number with its country code, by the tenant's rules; `None` when it is none,
+    /// as an extension's is not.
+    pub e164: Option<E164>,
 }
 
 /// A committed choice: this call rings at this agent until then.
@@ -321,6 +325,8 @@ pub struct Visit {
     pub passed_over: Vec<(AgentId, TimeMs)>,
     /// Music while waiting.
     pub music: Option<BlobId>,
+    /// Weight of the caller's tier: more is served earlier.
+    pub priority: i64,
 }
 
 /// What a feature code's confirmation tone says.
@@ -370,6 +376,12 @@ pub struct CallRow {
     pub from: Caller,
     /// Dialled number.
     pub to: String,
+    /// The customer who calls or is called.
+    pub customer: Option<CustomerId>,
+    /// Weight of the customer's tier when the call arrived.
+    pub priority: i64,
+    /// The agent the customer would best talk to.
+    pub preferred: Option<AgentId>,
     /// When it arrived.
     pub started_at: TimeMs,
     /// What it is doing.

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::call::{CallRow, Cause, Disposition, LegRow};
-use crate::ids::{AgentId, CallId, CdrId, NodeId, QueueName, TenantId};
+use crate::crm::Direction;
+use crate::ids::{AgentId, CallId, CdrId, CustomerId, NodeId, QueueName, TenantId};
 use crate::time::TimeMs;
 
 /// A call detail record.
@@ -19,6 +20,10 @@ pub struct CdrRow {
     pub from: String,
     /// Dialled number.
     pub to: String,
+    /// Whether a phone of ours called.
+    pub direction: Direction,
+    /// The customer at the other end.
+    pub customer: Option<CustomerId>,
     /// When it arrived.
     pub started_at: TimeMs,
     /// When it entered the queue.
@@ -58,6 +63,11 @@ impl CdrRow {
             tenant: call.tenant.clone(),
             from: call.from.number.clone(),
             to: call.to.clone(),
+            direction: match call.from.extension {
+                Some(_) => Direction::Out,
+                None => Direction::In,
+            },
+            customer: call.customer.clone(),
             started_at: call.started_at,
             queued_at: call.visit.as_ref().map(|visit| visit.entered_at),
             answered_at: call.answered_at,

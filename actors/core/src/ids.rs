@@ -135,6 +135,12 @@ minted_id!(
     "a record id such as cdr_0000000001A42",
     "A call detail record."
 );
+minted_id!(
+    InteractionId,
+    "int_",
+    "an interaction id such as int_0000000001A43",
+    "One contact of a customer in any channel."
+);
 
 /// A node, by the number in its certificate.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
@@ -215,6 +221,25 @@ name!(AgentId, "An agent, by the id in the site file.");
 name!(QueueName, "A queue, by the name in the site file.");
 name!(Extension, "The number of an internal line, as dialled.");
 name!(TrunkName, "A trunk, by the name in the site file.");
+name!(
+    CustomerId,
+    "A customer, by the id in the client company's own system, else minted."
+);
+
+impl CustomerId {
+    /// The id of a customer nobody has named, from a minted value.
+    pub fn minted(value: u64) -> Self {
+        struct Digits(u64);
+
+        impl fmt::Display for Digits {
+            fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write_base32(self.0, out)
+            }
+        }
+
+        Self::from(format!("cust_{}", Digits(value)))
+    }
+}
 
 /// The content address of a blob: BLAKE3 of its bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -9,7 +9,9 @@
 //! | [`ids`], [`time`], [`limits`] | typed identifiers, milliseconds, every bound in one place |
 //! | [`call`], [`route`] | calls and legs as rows; what a dialled number means |
 //! | [`floor`] | queues, agents, assignments, registrations, service addresses |
+//! | [`number`] | telephone numbers as the world writes them |
 //! | [`cdr`] | what is left of a call when it has ended |
+//! | [`crm`] | customers, their contacts, imports; as rows, never held in memory |
 //! | [`site`] | the declarative configuration of a tenant |
 //! | [`state`] | commands, `apply`, rows |
 //! | [`outstanding`](mod@outstanding) | what remains to be done so that the world matches a row |
@@ -23,9 +25,12 @@ pub mod call;
 #[cfg(feature = "machine")]
 pub mod cdr;
 #[cfg(feature = "machine")]
+pub mod crm;
+#[cfg(feature = "machine")]
 pub mod floor;
 pub mod ids;
 pub mod limits;
+pub mod number;
 #[cfg(feature = "machine")]
 pub mod outstanding;
 #[cfg(feature = "machine")]

@@ -62,3 +62,44 @@ pub const SHORT_ABANDON_MS: u64 = 5_000;
 
 /// How often old events are looked for, ms.
 pub const EVENTS_PRUNE_EVERY_MS: u64 = 60_000;
+
+/// Bytes of a customer's id; a longer one is refused.
+pub const CUSTOMER_ID_BYTES: usize = 64;
+
+/// Bytes of a customer's name, tier, tag or name of a field; a longer one is refused.
+pub const CUSTOMER_NAME_BYTES: usize = 256;
+
+/// Bytes of the text of one field; a longer one is refused.
+pub const CUSTOMER_FIELD_BYTES: usize = 1_024;
+
+/// Numbers of one customer; more are refused.
+pub const CUSTOMER_NUMBERS: usize = 16;
+
+/// Tags of one customer; more are refused.
+pub const CUSTOMER_TAGS: usize = 32;
+
+/// Fields of one customer; more are refused.
+pub const CUSTOMER_FIELDS: usize = 64;
+
+/// Bytes of all texts of one customer; more are refused, so that a card is read at once.
+pub const CUSTOMER_BYTES: usize = 8_192;
+
+/// Customers looked at for one number of a caller; of a number that more have, the first
+/// by id are candidates.
+pub const CUSTOMERS_PER_NUMBER: usize = 16;
+
+/// Rows of one import command; a larger one is refused. Bounds how long call control
+/// waits behind it.
+pub const IMPORT_ROWS: usize = 500;
+
+/// Refused lines kept of one import; further ones are only counted.
+pub const IMPORT_REJECTS: u64 = 10_000;
+
+/// Bytes of an import's id, and of why a line was refused; longer ones are cut or refused.
+pub const IMPORT_TEXT_BYTES: usize = 256;
+
+/// Imports kept per tenant; a new one takes the place of the one unchanged longest.
+pub const IMPORTS_KEPT: usize = 32;
+
+/// Contacts removed by one command that removes a customer; the next one goes on.
+pub const INTERACTIONS_REMOVED: usize = 1_000;

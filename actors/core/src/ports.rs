@@ -56,10 +56,18 @@ pub enum Table {
     Cdr = 64,
     /// Call detail records by call id, pointing to the row in `Cdr`.
     CdrByCall = 65,
-    /// Customers and what hangs on them.
+    /// Customers, by tenant and id.
     Customer = 66,
     /// Figures by quarters of an hour: tenant, kind, name, beginning of the quarter.
     Interval = 80,
+    /// Customers by tenant and number: empty rows, the id ends the key.
+    CustomerByNumber = 70,
+    /// Customers by tenant and name in small letters: empty rows, the id ends the key.
+    CustomerByName = 71,
+    /// Contacts of customers, by tenant, customer and time, newest first.
+    Interaction = 72,
+    /// Imports of customers and the lines they refused, by tenant, import and line.
+    CustomerImport = 73,
 }
 
 impl Table {

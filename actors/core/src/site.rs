@@ -131,6 +131,19 @@ pub struct RouteSpec {
     pub trunk: TrunkName,
 }
 
+/// How numbers are written in the tenant's country.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Numbering {
+    /// Country code, such as `86`; empty when only numbers with `+` are understood.
+    pub country: String,
+    /// Area code without the trunk prefix, such as `10`; put before local numbers.
+    pub area: String,
+    /// What is dialled before the area code inside the country, such as `0`.
+    pub trunk_prefix: String,
+    /// What is dialled before a country code, such as `00`.
+    pub international_prefix: String,
+}
+
 /// A validated site.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Site {
@@ -142,6 +155,10 @@ pub struct Site {
     pub digest: Vec<DigestAlgorithm>,
     /// Time zone of its hours, days and months in reports: a name of the IANA database.
     pub timezone: String,
+    /// How numbers are written.
+    pub numbering: Numbering,
+    /// Weights of the tiers of customers, by name.
+    pub tiers: BTreeMap<String, i64>,
     /// Service addresses of the cluster, in the order written.
     pub service_addresses: Vec<IpAddr>,
     /// How calls follow a holder change.

@@ -115,6 +115,7 @@ fn call(n: u8, from: &str, state: &str, position: Option<u64>) -> Call {
         started_at: text("2026-11-22T00:59:00.000Z"),
         queue: Some(text("main")),
         agent: (state == "bridged").then(|| text("a2")),
+        customer: None,
         position,
         wait_ms: Some(42_000),
         node: Some(text("node_1")),

@@ -66,7 +66,7 @@ fn in_table(group: GroupId, table: u8, key: &[u8]) -> Vec<u8> {
 /// The family a table lives in.
 pub fn family_of(table: Table) -> Family {
     match table {
-        Table::CdrByCall => Family::CrmIdx,
+        Table::CdrByCall | Table::CustomerByNumber | Table::CustomerByName => Family::CrmIdx,
         table if table.is_history() => Family::Crm,
         _ => Family::State,
     }

@@ -31,6 +31,8 @@ pub fn difference(old: Option<&Site>, new: &Site) -> Difference {
         domain: String::new(),
         timezone: String::new(),
         digest: Vec::new(),
+        numbering: strowger_core::site::Numbering::default(),
+        tiers: BTreeMap::new(),
         service_addresses: Vec::new(),
         takeover: new.takeover,
         extensions: BTreeMap::new(),
@@ -95,6 +97,9 @@ pub fn difference(old: Option<&Site>, new: &Site) -> Difference {
         &new.trunks,
         trunk_fields,
     );
+    map(&mut lines, "tier", &before.tiers, &new.tiers, |weight| {
+        vec![("weight", weight.to_string())]
+    });
     let routes = |site: &Site| -> Vec<String> {
         let line = |route: &strowger_core::site::RouteSpec| {
             format!(
@@ -133,6 +138,13 @@ fn tenant_fields(site: &Site) -> Fields {
         ),
         ("takeover", takeover.to_owned()),
         ("timezone", site.timezone.clone()),
+        ("country", site.numbering.country.clone()),
+        ("area", site.numbering.area.clone()),
+        ("trunk_prefix", site.numbering.trunk_prefix.clone()),
+        (
+            "international_prefix",
+            site.numbering.international_prefix.clone(),
+        ),
     ]
 }
 

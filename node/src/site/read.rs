@@ -8,16 +8,16 @@ use std::str::FromStr;
 use strowger_core::floor::figure::Formula;
 use strowger_core::ids::{AgentId, BlobId, Extension, QueueName, TenantId, TrunkName};
 use strowger_core::site::{
-    AgentSpec, DigestAlgorithm, ExtensionSpec, NumberSpec, QueueSpec, RouteSpec, Site, Strategy,
-    TakeoverMode, Target, TrunkSpec,
+    AgentSpec, DigestAlgorithm, ExtensionSpec, NumberSpec, Numbering, QueueSpec, RouteSpec, Site,
+    Strategy, TakeoverMode, Target, TrunkSpec,
 };
 
-use super::{SiteRead, range, users};
+use super::{SiteRead, crm, range, users};
 use crate::document::{At, Section, nearest};
 use crate::fault::{Fault, code};
 use crate::limits;
 
-type Part<'d, 't> = Section<'d, 't>;
+pub(super) type Part<'d, 't> = Section<'d, 't>;
 
 /// A site being read.
 pub(super) struct Reading<'d, 't, 'a> {
@@ -33,12 +33,14 @@ impl<'d, 't, 'a> Reading<'d, 't, 'a> {
         attachments: &'a BTreeMap<String, Vec<u8>>,
     ) -> Result<Self, Fault> {
         let (service_addresses, takeover) = cluster(&mut root)?;
-        let (tenant, domain, digest, timezone) = tenant(&mut root)?;
+        let (tenant, domain, digest, timezone, numbering) = tenant(&mut root)?;
         let site = Site {
             tenant,
             domain,
             digest,
             timezone,
+            numbering,
+            tiers: BTreeMap::new(),
             service_addresses,
             takeover,
             extensions: BTreeMap::new(),
@@ -71,7 +73,9 @@ impl<'d, 't, 'a> Reading<'d, 't, 'a> {
         let agents = self.parts("agent")?;
         let trunks = self.parts("trunk")?;
         let routes = self.parts("route")?;
+        let tiers = self.parts("tier")?;
         self.root.finish()?;
+        self.read.site.tiers = crm::tiers(tiers)?;
         let mut rest = Rest {
             attachments: self.attachments,
             sounds: BTreeMap::new(),
@@ -478,7 +482,7 @@ fn cluster(root: &mut Part<'_, '_>) -> Result<(Vec<IpAddr>, TakeoverMode), Fault
     Ok((addresses, takeover))
 }
 
-type Tenant = (TenantId, String, Vec<DigestAlgorithm>, String);
+type Tenant = (TenantId, String, Vec<DigestAlgorithm>, String, Numbering);
 
 fn tenant(root: &mut Part<'_, '_>) -> Result<Tenant, Fault> {
     let Some(mut part) = root.section("tenant")? else {
@@ -526,12 +530,14 @@ fn tenant(root: &mut Part<'_, '_>) -> Result<Tenant, Fault> {
             return Err(wrong(&text, "a time zone", next));
         }
     };
+    let numbering = crm::numbering(&mut part)?;
     part.finish()?;
     Ok((
         TenantId::from(name.value),
         domain.value.to_ascii_lowercase(),
         digest,
         timezone,
+        numbering,
     ))
 }
 
@@ -558,7 +564,7 @@ fn names(text: &At<String>) -> Result<Vec<String>, Fault> {
     })
 }
 
-fn named(part: &mut Part<'_, '_>, key: &'static str) -> Result<At<String>, Fault> {
+pub(super) fn named(part: &mut Part<'_, '_>, key: &'static str) -> Result<At<String>, Fault> {
     let name = part.required(key)?;
     checked(&name)?;
     Ok(name)
@@ -637,12 +643,12 @@ fn parsed<T: FromStr>(text: &At<String>, wanted: &str) -> Result<T, Fault> {
         .map_err(|_| wrong(text, wanted, "correct it"))
 }
 
-fn wrong(text: &At<String>, wanted: &str, next: &str) -> Fault {
+pub(super) fn wrong(text: &At<String>, wanted: &str, next: &str) -> Fault {
     let what = format!("\"{}\" is not {wanted}", text.value);
     Fault::new(code::SITE_VALUE, what, next).at(text.place.clone())
 }
 
-fn duplicate(word: &str, name: &At<String>) -> Fault {
+pub(super) fn duplicate(word: &str, name: &At<String>) -> Fault {
     let what = format!("{word} {} is there already", name.value);
     Fault::new(code::SITE_DUPLICATE, what, "remove one of them").at(name.place.clone())
 }

@@ -14,6 +14,8 @@ takeover = "address"
 name = "demo"
 domain = "demo.invalid"
 digest = ["MD5"]
+country = "86"
+area = "10"
 [[extension]]
 range = "1001-1020"
 [[extension]]
@@ -26,6 +28,9 @@ number = "4008"
 target = "queue:main"
 public = true
 greeting = "hello.wav"
+[[tier]]
+name = "vip"
+weight = 100
 [[queue]]
 name = "main"
 ring_s = 15
@@ -114,6 +119,9 @@ fn the_documented_site_is_read() {
             .get(&AgentId::from("s02"))
             .is_some_and(|agent| agent.signed_in)
     );
+    assert_eq!(site.tiers.get("vip"), Some(&100));
+    let numbering = (&*site.numbering.trunk_prefix, &*site.numbering.area);
+    assert_eq!(numbering, ("0", "10"), "as usual unless written");
     assert_eq!(site.blobs.len(), 1, "the same sound twice is one blob");
     assert_eq!(
         site.routes.first().map(|route| route.prefix.as_str()),
@@ -202,6 +210,29 @@ fn mistakes_name_code_line_and_remedy() {
             "",
             "sip:ADDRESS:PORT",
         ),
+        (
+            "country = \"86\"",
+            "country = \"+86\"",
+            "SW0203",
+            "",
+            "digits",
+        ),
+        (
+            "country = \"86\"",
+            "country = \"086\"",
+            "SW0203",
+            "",
+            "prefix",
+        ),
+        (
+            "country = \"86\"",
+            "# country",
+            "SW0203",
+            "site.toml:9",
+            "country",
+        ),
+        ("weight = 100", "weight = -1", "SW0203", "", "0 to 1000000"),
+        ("weight = 100", "wait = 100", "SW0202", "", "`weight`"),
         ("[tenant]", "[tenant", "SW0201", "", "TOML"),
         ("name = \"demo\"", "name = \"d m\"", "SW0203", "", "letters"),
     ];

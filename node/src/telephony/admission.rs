@@ -11,6 +11,9 @@ use strowger_actors::desk::DeskError;
 use strowger_actors::gate::Pass;
 use strowger_core::call::Caller;
 use strowger_core::ids::TenantId;
+use strowger_core::number::E164;
+use strowger_core::route::{Destination, route};
+use strowger_core::site::Site;
 use strowger_core::state::command::{CallArrived, Command, Reply};
 use strowger_sip::endpoint::IncomingInvite;
 use strowger_sip::message::{HeaderName, ReasonValue, Request, Response};
@@ -20,6 +23,7 @@ use tracing::{debug, warn};
 use super::auth::{self, Sender};
 use super::session::Offer;
 use super::{Shared, legs};
+use crate::numbering;
 
 /// A caller who hears nothing for this long would send the INVITE again.
 const TRYING_AFTER: Duration = Duration::from_millis(150);
@@ -63,6 +67,7 @@ pub fn admit(shared: &Arc<Shared>, invite: IncomingInvite) {
                 invite,
                 Admitted {
                     tenant,
+                    site,
                     from,
                     to,
                     offer,
@@ -84,6 +89,7 @@ pub fn admit(shared: &Arc<Shared>, invite: IncomingInvite) {
 /// What was found out before the commit.
 struct Admitted {
     tenant: TenantId,
+    site: Arc<Site>,
     from: Caller,
     to: String,
     offer: Offer,
@@ -95,6 +101,7 @@ async fn commit(shared: Arc<Shared>, invite: IncomingInvite, admitted: Admitted)
     let Some(epoch) = shared.held_epoch(address) else {
         return refuse(invite, 503, Some(41));
     };
+    let called = called(&admitted);
     let command = Command::CallArrived(CallArrived {
         tenant: admitted.tenant,
         address,
@@ -104,6 +111,7 @@ async fn commit(shared: Arc<Shared>, invite: IncomingInvite, admitted: Admitted)
         to: admitted.to,
         sip_call_id: invite.request().headers.call_id().to_owned(),
         remote: contact(invite.request()),
+        called,
     });
     let proposal = shared
         .desk
@@ -150,6 +158,17 @@ async fn commit(shared: Arc<Shared>, invite: IncomingInvite, admitted: Admitted)
             warn!("a reply to a new call cannot be read");
             refuse(invite, 500, Some(41));
         }
+    }
+}
+
+/// The called number with its country code, when the call leaves the exchange.
+fn called(admitted: &Admitted) -> Option<E164> {
+    match route(&admitted.site, &admitted.from, &admitted.to) {
+        Destination::Trunk { number, .. } => numbering::e164(&admitted.site.numbering, &number),
+        Destination::Extension(_)
+        | Destination::Queue { .. }
+        | Destination::Code(..)
+        | Destination::Refused(_) => None,
     }
 }
 

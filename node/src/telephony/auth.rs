@@ -12,6 +12,7 @@ use strowger_sip::message::{HeaderName, Request, Response, Uri};
 use strowger_sip::transport::Flow;
 
 use super::Shared;
+use crate::numbering;
 
 /// What is known of the sender of a request.
 pub enum Sender {
@@ -45,9 +46,13 @@ pub fn sender(shared: &Shared, site: &Site, request: &Request, flow: &Flow) -> S
         .unwrap_or_default();
     let display = from.and_then(|from| from.display).unwrap_or_default();
     let source = flow.remote.ip();
-    let caller = |extension, trunk| Caller {
+    let caller = |extension: Option<Extension>, trunk| Caller {
         number: number.clone(),
         display: display.clone(),
+        e164: extension
+            .is_none()
+            .then(|| numbering::e164(&site.numbering, &number))
+            .flatten(),
         extension,
         trunk,
     };

@@ -10,6 +10,7 @@ use crate::floor::agent::Activity;
 use crate::floor::figure::Fact;
 use crate::ids::{AgentId, CallId, Extension, LegId, QueueName};
 use crate::limits;
+use crate::ports::Rows;
 use crate::route::{Destination, route};
 
 /// What an answer brought.
@@ -30,7 +31,7 @@ fn unanswered(cause: Cause) -> (Disposition, Cause) {
 
 impl State {
     /// Admits a new call and decides what becomes of it.
-    pub(super) fn call_arrived(&mut self, arrived: CallArrived) -> Reply {
+    pub(super) fn call_arrived(&mut self, rows: &dyn Rows, arrived: CallArrived) -> Reply {
         let current = self.addresses.get(&arrived.address);
         let entitled = current
             .is_some_and(|row| row.holder == Some(arrived.node) && row.epoch == arrived.epoch);
@@ -41,7 +42,8 @@ impl State {
             return Reply::Refused(Refusal::NotFound(format!("tenant {}", arrived.tenant)));
         };
         let destination = route(&site, &arrived.from, &arrived.to);
-        let call = self.new_call(arrived);
+        let party = self.find_party(rows, &arrived);
+        let mut call = self.new_call(arrived);
         let (id, leg) = (
             call.id,
             call.legs.first().map(|leg| leg.id).unwrap_or_default(),
@@ -51,6 +53,9 @@ impl State {
             ("to", Value::from(call.to.as_str())),
         ];
         self.event("call.arrived", id, fields);
+        if let Some(party) = party {
+            self.introduce(&mut call, &site, party);
+        }
         let tenant = call.tenant.clone();
         let caller = call.from.extension.clone();
         self.calls.insert(id, call);
@@ -120,6 +125,9 @@ impl State {
             owner: arrived.node,
             from: arrived.from,
             to: arrived.to,
+            customer: None,
+            priority: 0,
+            preferred: None,
             started_at: now,
             stage: Stage::Ringing {
                 until: now.plus(limits::EXTENSION_RING_MS),
@@ -179,6 +187,7 @@ impl State {
             offer: None,
             passed_over: Vec::new(),
             music,
+            priority: call.priority,
         });
         if let Some(leg) = call.legs.first_mut() {
             leg.want = Want::Answer;

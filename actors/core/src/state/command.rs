@@ -6,8 +6,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::call::{Caller, Cause, Codec};
+use crate::crm::{ImportRow, Profile, Reject};
 use crate::floor::registration::{Binding, Register};
-use crate::ids::{AgentId, CallId, Extension, LegId, NodeId, TenantId};
+use crate::ids::{AgentId, CallId, CustomerId, Extension, LegId, NodeId, TenantId};
+use crate::number::E164;
 use crate::site::Site;
 use crate::time::TimeMs;
 
@@ -56,6 +58,60 @@ pub enum Command {
         /// What to do.
         action: Action,
     },
+    /// Customers change.
+    Crm {
+        /// Id chosen by the sender, repeated in the outcome event; empty = no event.
+        id: String,
+        /// Whose customers.
+        tenant: TenantId,
+        /// What to do.
+        change: CrmChange,
+    },
+}
+
+/// What may become of customers. Decisions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CrmChange {
+    /// Makes a customer or replaces the profile of one.
+    Put {
+        /// The profile; one without id is given one.
+        profile: Profile,
+        /// Version it was made from, 0 for a new customer; `None` replaces any.
+        expected: Option<u64>,
+    },
+    /// Removes a customer with the timeline.
+    Delete {
+        /// The customer.
+        customer: CustomerId,
+    },
+    /// Takes in the next rows of a file.
+    Import(ImportBatch),
+    /// Says which customer a live call is with.
+    Attach {
+        /// The call.
+        call: CallId,
+        /// The customer; `None` when it is none after all.
+        customer: Option<CustomerId>,
+    },
+}
+
+/// Some rows of a file of customers, all of them valid.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImportBatch {
+    /// The import, by an id that the same file has again.
+    pub import: String,
+    /// Rows of the file before this batch.
+    pub offset: u64,
+    /// Rows of the file in this batch, refused ones included.
+    pub count: u64,
+    /// Begins the import anew; only with `offset` 0.
+    pub restart: bool,
+    /// No rows follow.
+    pub last: bool,
+    /// The customers. One that exists is changed, one that is equal left alone.
+    pub rows: Vec<Profile>,
+    /// Lines refused before they were proposed.
+    pub rejects: Vec<Reject>,
 }
 
 /// A site put in force.
@@ -90,6 +146,8 @@ pub struct CallArrived {
     pub sip_call_id: String,
     /// Contact URI of the caller.
     pub remote: Option<String>,
+    /// The called number with its country code, when it leads out of the exchange.
+    pub called: Option<E164>,
 }
 
 /// What was seen of a leg.
@@ -207,6 +265,17 @@ pub enum Reply {
     },
     /// Refused; nothing changed.
     Refused(Refusal),
+    /// The customer as written.
+    Customer {
+        /// The id, which may have been minted.
+        id: CustomerId,
+        /// The version in force.
+        version: u64,
+    },
+    /// How far the import has come.
+    Import(ImportRow),
+    /// Done as far as one command goes; propose it again for the rest.
+    More,
 }
 
 /// Why a command was refused.

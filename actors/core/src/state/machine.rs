@@ -133,7 +133,7 @@ impl Machine for ExchangeMachine {
                 continue;
             }
             let reply = match decode_command(&proposal.command) {
-                Some(command) => state.apply(command),
+                Some(command) => state.apply(rows, command),
                 None => Reply::Refused(Refusal::Unreadable),
             };
             let reply = encode_reply(&reply);
@@ -202,7 +202,7 @@ impl State {
     }
 
     /// Applies one command and whatever follows from it.
-    fn apply(&mut self, command: Command) -> Reply {
+    fn apply(&mut self, rows: &mut dyn Rows, command: Command) -> Reply {
         let reply = match command {
             Command::Tick => {
                 self.expire();
@@ -217,10 +217,12 @@ impl State {
             Command::NodeDown { node, incarnation } => self.node_down(node, incarnation),
             Command::SiteApply(site) => self.site_apply(site),
             Command::Register(register) => self.register(&register),
-            Command::CallArrived(arrived) => self.call_arrived(arrived),
+            Command::CallArrived(arrived) => self.call_arrived(rows, arrived),
             Command::CallObserved { call, observations } => self.call_observed(call, observations),
             Command::Act { id, tenant, action } => self.act(id, &tenant, action),
+            Command::Crm { id, tenant, change } => self.crm(rows, id, &tenant, change),
         };
+        self.record_contacts(rows);
         self.rebalance();
         if std::mem::take(&mut self.batch.assign) {
             self.assign();

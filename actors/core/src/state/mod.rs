@@ -8,6 +8,7 @@
 mod apply_agent;
 mod apply_call;
 mod apply_cluster;
+pub mod apply_crm;
 mod apply_registration;
 pub mod command;
 pub mod count;

@@ -65,6 +65,10 @@ pub(super) struct Batch {
     pub(super) deadlines: Vec<(TimeMs, Deadline, bool)>,
     pub(super) secrets: Vec<(Of<Extension>, Vec<u8>)>,
     pub(super) cdrs: Vec<CdrRow>,
+    /// Records whose contact is on the customer's timeline.
+    pub(super) recorded: usize,
+    /// Everything written so far by commands that write rows at once.
+    pub(super) written: blake3::Hasher,
     pub(super) events: Vec<EventRow>,
     pub(super) prune_events: bool,
     pub(super) assign: bool,
@@ -91,17 +95,17 @@ pub fn site_key(tenant: &TenantId, version: u64) -> Vec<u8> {
 }
 
 /// Writes rows and keeps the running hash.
-struct Writer<'a> {
-    rows: &'a mut dyn Rows,
-    hasher: blake3::Hasher,
+pub(super) struct Writer<'a> {
+    pub(super) rows: &'a mut dyn Rows,
+    pub(super) hasher: &'a mut blake3::Hasher,
 }
 
 impl Writer<'_> {
-    fn put<T: Serialize>(&mut self, table: Table, key: &[u8], row: &T) {
+    pub(super) fn put<T: Serialize>(&mut self, table: Table, key: &[u8], row: &T) {
         self.put_bytes(table, key, encode_row(row));
     }
 
-    fn put_bytes(&mut self, table: Table, key: &[u8], value: Vec<u8>) {
+    pub(super) fn put_bytes(&mut self, table: Table, key: &[u8], value: Vec<u8>) {
         self.note(1, table, key);
         self.hasher.update(&value);
         self.rows.put(table, key, value);
@@ -112,7 +116,7 @@ impl Writer<'_> {
         decode_row(&self.rows.get(table, key)?)
     }
 
-    fn delete(&mut self, table: Table, key: &[u8]) {
+    pub(super) fn delete(&mut self, table: Table, key: &[u8]) {
         self.note(0, table, key);
         self.rows.delete(table, key);
     }
@@ -167,9 +171,12 @@ impl State {
             Vec::new()
         };
         let batch = std::mem::take(&mut self.batch);
-        let mut hasher = blake3::Hasher::new();
+        let mut hasher = batch.written;
         hasher.update(&self.meta.hash);
-        let mut writer = Writer { rows, hasher };
+        let mut writer = Writer {
+            rows,
+            hasher: &mut hasher,
+        };
         for id in &batch.nodes {
             writer.set(Table::Node, &id.0.to_be_bytes(), self.nodes.get(id));
         }
@@ -235,7 +242,7 @@ impl State {
         }
         self.meta
             .hash
-            .copy_from_slice(&writer.hasher.finalize().as_bytes()[..16]);
+            .copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         rows.put(Table::Meta, META_KEY, encode_row(&self.meta));
         batch.wakes
     }

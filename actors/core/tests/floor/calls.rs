@@ -132,6 +132,7 @@ fn only_the_holder_of_the_address_at_its_epoch_admits_calls() {
             to: "1005".to_string(),
             sip_call_id: "a".to_string(),
             remote: None,
+            called: None,
         })
     };
     let row = world.state(|state| state.addresses[&crate::harness::address(1)].clone());

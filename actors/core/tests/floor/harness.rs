@@ -57,7 +57,7 @@ pub fn flow(node: u64, port: u16) -> FlowRef {
     }
 }
 
-/// A caller with a proven extension, or an anonymous one.
+/// A caller with a proven extension, or an anonymous one; a number with `+` is known.
 pub fn caller(from: &str) -> Caller {
     let known = site().extensions.contains_key(&Extension::from(from));
     Caller {
@@ -65,6 +65,7 @@ pub fn caller(from: &str) -> Caller {
         display: String::new(),
         extension: known.then(|| Extension::from(from)),
         trunk: None,
+        e164: from.parse().ok(),
     }
 }
 
@@ -252,6 +253,7 @@ impl World {
             to: to.to_string(),
             sip_call_id: format!("in-{}", self.index),
             remote: Some(format!("sip:{from}@127.0.0.9")),
+            called: to.strip_prefix('0').and_then(|to| to.parse().ok()),
         }));
         match &reply {
             Reply::Call { call, .. } => self.arrived.push(*call),

@@ -39,6 +39,7 @@ fn arrival(world: &World) -> Command {
         to: "4008".to_string(),
         sip_call_id: "x".to_string(),
         remote: None,
+        called: None,
     })
 }
 

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use strowger_core::floor::figure::Formula;
 use strowger_core::ids::{AgentId, BlobId, Extension, QueueName, TenantId};
 use strowger_core::site::{
-    AgentSpec, DigestAlgorithm, ExtensionSpec, NumberSpec, QueueSpec, RouteSpec, Site, Strategy,
-    TakeoverMode, Target, TrunkSpec,
+    AgentSpec, DigestAlgorithm, ExtensionSpec, NumberSpec, Numbering, QueueSpec, RouteSpec, Site,
+    Strategy, TakeoverMode, Target, TrunkSpec,
 };
 
 pub fn tenant() -> TenantId {
@@ -73,6 +73,8 @@ pub fn site() -> Site {
         domain: "acme.example".to_string(),
         timezone: "UTC".to_string(),
         digest: vec![DigestAlgorithm::Sha256, DigestAlgorithm::Md5],
+        numbering: Numbering::default(),
+        tiers: BTreeMap::from([("gold".to_string(), 50), ("vip".to_string(), 100)]),
         service_addresses: (1..=6).map(address).collect(),
         takeover: TakeoverMode::Address,
         extensions: extensions.collect(),
