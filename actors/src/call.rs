@@ -254,7 +254,8 @@ impl CallState {
             let phase = self.observed.legs.get(leg).map(|seen| seen.phase);
             phase == Some(Phase::Up)
         };
-        let Some(other) = other.filter(up) else {
+        // What is sent without a lease is lost: then the commit brings the end.
+        let Some(other) = other.filter(up).filter(|_| self.context.legs.may_signal()) else {
             return;
         };
         self.end(other, Cause::NORMAL);

@@ -76,6 +76,9 @@ pub trait Legs: Send + Sync + 'static {
     /// Ends a leg as its state asks for; [`LegEvent::Ended`] follows within 2 s.
     fn end(&self, leg: LegId, cause: Cause);
 
+    /// False while this node has lost its lease and may send nothing for its calls.
+    fn may_signal(&self) -> bool;
+
     /// Changes what a leg hears. `call` gives the tenant's blobs their context.
     fn hear(&self, call: CallId, leg: LegId, audio: Audio);
 

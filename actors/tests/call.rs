@@ -120,6 +120,9 @@ impl Legs for Told {
     fn end(&self, leg: LegId, cause: Cause) {
         self.say(format!("end {} {}", leg.n(), cause.status));
     }
+    fn may_signal(&self) -> bool {
+        true
+    }
     fn hear(&self, _call: CallId, leg: LegId, audio: Audio) {
         let what = match audio {
             Audio::Silence => "silence",

@@ -654,6 +654,11 @@ impl Legs for NodeLegs {
         self.end_by_force(leg);
     }
 
+    fn may_signal(&self) -> bool {
+        let endpoint = self.shared.endpoint();
+        endpoint.is_some_and(|endpoint| !endpoint.is_quiet())
+    }
+
     fn hear(&self, _call: CallId, leg: LegId, audio: Audio) {
         let key = key_of(leg);
         let engine = &self.shared.engine;

@@ -170,6 +170,11 @@ impl Endpoint {
         self.core.transport.set_quiet(quiet);
     }
 
+    /// True while quiet.
+    pub fn is_quiet(&self) -> bool {
+        self.core.transport.is_quiet()
+    }
+
     /// Calls somebody; events begin to flow to the sink.
     ///
     /// # Errors
