@@ -67,6 +67,8 @@ pub struct Dialog {
     pub flow: Flow,
     /// The session timer, when one was agreed.
     pub session: Option<SessionTimer>,
+    /// Least session interval the peer has named in a 422, s; 0 = none (RFC 4028 §7.4).
+    pub min_se_s: u32,
     /// Version in the `o=` line of our last SDP.
     pub sdp_version: u64,
     /// Our last SDP.
@@ -114,6 +116,7 @@ impl Dialog {
             acked: true,
             flow,
             session: None,
+            min_se_s: 0,
             sdp_version: 0,
             local_sdp: None,
             remote_sdp: request.sdp(),

@@ -46,13 +46,28 @@ pub const RATE_SOURCES_MAX: usize = 65_536;
 pub const RECEIVE_BATCH_MAX: usize = 64;
 /// How often a re-INVITE refused with 491 or 500 is tried again.
 pub const GLARE_RETRIES_MAX: u32 = 4;
+/// How often an INVITE refused with 422 is tried again with a longer session interval.
+pub const SESSION_RETRIES_MAX: u32 = 4;
 /// Further 2xx answers (forks) of one INVITE that are acknowledged and ended.
 pub const FORKS_MAX: usize = 8;
 /// Shortest session interval accepted (RFC 4028 §4).
 pub const SESSION_INTERVAL_MIN_S: u32 = 90;
+/// Longest session interval a peer's 422 may make us ask for; with a longer one its 422 is
+/// a refusal like any other.
+pub const SESSION_INTERVAL_MAX_S: u32 = 86_400;
 /// Age after which a digest nonce is stale.
 pub const NONCE_AGE_MAX: Duration = Duration::from_secs(300);
 /// Nonces remembered for the replay check; the oldest are forgotten first.
 pub const NONCES_MAX: usize = 65_536;
 /// Requests that wait in one leg for their turn (INFO, OPTIONS); the next is refused.
 pub const LEG_REQUESTS_MAX: usize = 32;
+/// Requests and provisional responses one leg takes from its peer at once, BYE and ACK apart.
+/// The next request is answered 503, the next provisional response dropped; both are counted.
+pub const LEG_BURST_MAX: u32 = 64;
+/// As many more of them each second. Digits dialled by INFO come at ten a second at most.
+pub const LEG_RATE_MAX: u32 = 20;
+/// How long the answers to what came before may still leave on a TCP connection whose stream
+/// broke.
+pub const BROKEN_LINGER: Duration = Duration::from_millis(250);
+/// Time allowed to write what is queued on a TCP connection that is being closed.
+pub const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);

@@ -39,6 +39,7 @@ causes! {
     WriteQueueFull "write_queue_full" "The peer reads its TCP connection too slowly.",
     ConnectionLimit "connection_limit" "Too many TCP connections.",
     ConnectionFailed "connection_failed" "An outgoing TCP connection could not be made.",
+    LegFlooded "leg_flooded" "More within one dialog than its leg takes; requests got 503.",
     BadFrame "bad_frame" "A TCP stream that cannot be framed; its connection is closed.",
 }
 

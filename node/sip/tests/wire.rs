@@ -420,3 +420,155 @@ async fn an_invite_nobody_answers_for_is_answered_500_and_not_kept() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn a_session_interval_below_our_least_is_refused_with_422() {
+    let (us, script) = (side(), Script::new().await);
+    let offer = |cseq: u32, branch: &str, seconds: u32, supported: &str| {
+        let text = sdp(1);
+        let extra = format!(
+            "{supported}Session-Expires: {seconds}\r\nContent-Type: application/sdp\r\n\
+             Content-Length: {}\r\n\r\n{text}",
+            text.len()
+        );
+        script.text("INVITE", cseq, branch, "", &extra)
+    };
+    let timer = "Supported: timer\r\n";
+    script.send(offer(1, "a", 89, timer), us.address).await;
+    let refused = script.response("INVITE", 422).await;
+    assert_eq!(refused.headers.get(&HeaderName::MinSe), Some("90"));
+    let tag = refused.headers.to_tag().unwrap().to_owned();
+    script
+        .send(script.text("ACK", 1, "a", &tag, END), us.address)
+        .await;
+    // Asked again as told, and by a phone that would not understand 422: both get through.
+    for (cseq, branch, seconds, supported) in [(2, "b", 90, timer), (3, "c", 60, "")] {
+        let text = offer(cseq, branch, seconds, supported);
+        let text = text.replace("Call-ID: ", &format!("Call-ID: {branch}"));
+        script.send(text, us.address).await;
+        let (leg, _events) = us.incoming().await;
+        leg.answer(sdp(2)).unwrap();
+        let answer = script.response("INVITE", 200).await;
+        let agreed = answer
+            .headers
+            .session_expires()
+            .map(|agreed| agreed.seconds);
+        assert_eq!(agreed, (!supported.is_empty()).then_some(90));
+    }
+}
+
+#[tokio::test]
+async fn a_422_of_the_peer_is_answered_with_the_interval_it_wants() {
+    let (us, script) = (side(), Script::new().await);
+    let (leg, mut events) = us.call(script.address(), Some(SDP.to_owned()));
+    let too_small = |request: &Request, least: &str| {
+        response_to(request, 422, "", Some("one"))
+            .with(HeaderName::MinSe, least)
+            .to_bytes()
+    };
+    let asked = |request: &Request| {
+        let seconds = request.headers.session_expires().map(|asked| asked.seconds);
+        (seconds, request.headers.number(&HeaderName::MinSe))
+    };
+    let (invite, _) = script.request("INVITE").await;
+    script.send(too_small(&invite, "600"), us.address).await;
+    let (again, _) = script.request("INVITE").await;
+    assert_eq!(asked(&again), (Some(600), Some(600)));
+    assert_eq!(again.headers.cseq().unwrap().number, 2);
+    let answer = ok(&again, &script, "one")
+        .with(HeaderName::Require, "timer")
+        .with(HeaderName::SessionExpires, "600;refresher=uac");
+    script.send(answer.to_bytes(), us.address).await;
+    assert!(matches!(events.next().await, LegEvent::Answered { .. }));
+    leg.ack(None).unwrap();
+    script.request("ACK").await;
+    // Within the dialog too, and it is remembered.
+    leg.reinvite(Some(sdp(2))).unwrap();
+    let (reinvite, _) = script.request("INVITE").await;
+    assert_eq!(asked(&reinvite), (Some(600), Some(600)));
+    script.send(too_small(&reinvite, "1800"), us.address).await;
+    let (again, _) = script.request("INVITE").await;
+    assert_eq!(asked(&again), (Some(1_800), Some(1_800)));
+    // One that names nothing new is a refusal like any other.
+    script.send(too_small(&again, "1800"), us.address).await;
+    let failed = LegEvent::ReinviteFailed { status: 422 };
+    assert_eq!(events.next().await, failed);
+}
+
+#[tokio::test]
+async fn what_came_before_a_broken_frame_is_answered_and_then_the_stream_closes() {
+    let (us, script) = (side(), Script::new().await);
+    let mut stream = TcpStream::connect(us.tcp).await.unwrap();
+    let one = script.text("OPTIONS", 1, "t1", "", END);
+    let later = script.text("REGISTER", 2, "t2", "", END);
+    let broken = "OPTIONS sip:x SIP/2.0\r\nno length\r\n\r\n";
+    stream
+        .write_all(format!("{one}{later}{broken}").as_bytes())
+        .await
+        .unwrap();
+    // The second one is answered after a while, as one that waits for a commit is.
+    let Seen::Request(register) = us.seen().await else {
+        panic!("the REGISTER came before the break");
+    };
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    let answer = register.response(200);
+    register.respond(&answer);
+    let mut read = Vec::new();
+    stream.read_to_end(&mut read).await.unwrap();
+    let answers = read.windows(11).filter(|w| *w == b"SIP/2.0 200").count();
+    assert_eq!(answers, 2, "{}", String::from_utf8_lossy(&read));
+    assert_eq!(us.endpoint.stats().dropped_total(Drop::BadFrame), 1);
+}
+
+#[tokio::test]
+async fn a_dialog_flooded_with_requests_gets_503_and_others_go_on() {
+    const FLOOD: u32 = 400;
+    let (us, script, other) = (side(), Script::new().await, Script::new().await);
+    let mut tags = Vec::new();
+    let mut legs = Vec::new();
+    for script in [&script, &other] {
+        script
+            .send(script.with_sdp("INVITE", 1, "a", ""), us.address)
+            .await;
+        let (leg, mut events) = us.incoming().await;
+        leg.answer(sdp(2)).unwrap();
+        let tag = script.response("INVITE", 200).await;
+        let tag = tag.headers.to_tag().unwrap().to_owned();
+        script
+            .send(script.text("ACK", 1, "b", &tag, END), us.address)
+            .await;
+        assert_eq!(events.next().await, LegEvent::Acked { sdp: None });
+        tags.push(tag);
+        legs.push((leg, events));
+    }
+    let mut refused = 0;
+    for at in 0..FLOOD {
+        let method = ["INFO", "OPTIONS"][usize::from(at % 2 == 0)];
+        let text = script.text(method, 2 + at, &format!("f{at}"), &tags[0], END);
+        script.send(text, us.address).await;
+        let (Message::Response(answer), _) = script.next().await else {
+            panic!("only answers come");
+        };
+        match answer.status {
+            200 => {}
+            503 => {
+                assert_eq!(answer.headers.retry_after(), Some(1));
+                refused += 1;
+            }
+            status => panic!("{status}"),
+        }
+    }
+    assert!(refused > FLOOD / 2, "{refused} refused");
+    let counted = us.endpoint.stats().dropped_total(Drop::LegFlooded);
+    assert_eq!(counted, u64::from(refused));
+    let reports = std::iter::from_fn(|| legs[0].1.try_next()).count();
+    assert!(reports <= usize::try_from(FLOOD - refused).unwrap());
+    other
+        .send(other.text("INFO", 2, "i", &tags[1], END), us.address)
+        .await;
+    other.response("INFO", 200).await;
+    // And a dialog that floods can still be ended.
+    let bye = script.text("BYE", 2 + FLOOD, "bye", &tags[0], END);
+    script.send(bye, us.address).await;
+    script.response("BYE", 200).await;
+}

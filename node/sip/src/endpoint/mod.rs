@@ -404,6 +404,11 @@ impl Core {
         self.table.abandon(key);
     }
 
+    /// Counts what a leg does not take.
+    pub(crate) fn count_drop(&self, cause: Drop) {
+        self.stats.dropped(cause);
+    }
+
     /// Sends outside any transaction: ACK for a 2xx, and the 2xx again.
     pub(crate) fn transmit(&self, flow: &Flow, bytes: &Bytes) {
         self.send(flow, bytes, Class::Ordinary);

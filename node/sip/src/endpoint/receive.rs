@@ -2,6 +2,7 @@
 
 use super::Core;
 use super::handler::{IncomingInvite, IncomingRequest};
+use crate::limits;
 use crate::message::{self, HeaderName, Message, Method, Request, Response, Scheme, response_to};
 use crate::stats::Drop;
 use crate::token::LegToken;
@@ -261,6 +262,10 @@ impl Core {
         if !unknown.is_empty() {
             return Some((420, Some(HeaderName::Unsupported), unknown.join(", ")));
         }
+        if matches!(request.method, Method::Invite | Method::Update) && too_short_session(headers) {
+            let least = limits::SESSION_INTERVAL_MIN_S.to_string();
+            return Some((422, Some(HeaderName::MinSe), least));
+        }
         if matches!(request.method, Method::Invite | Method::Update) {
             let content_type = headers.get(&HeaderName::ContentType);
             if !request.body.is_empty() && !message::is_sdp(content_type) {
@@ -280,4 +285,13 @@ impl Core {
         }
         None
     }
+}
+
+/// True when the sender, who understands 422, asks for a session interval below our least
+/// (RFC 4028 §9).
+fn too_short_session(headers: &message::Headers) -> bool {
+    headers.has_token(&HeaderName::Supported, "timer")
+        && headers
+            .session_expires()
+            .is_some_and(|asked| asked.seconds < limits::SESSION_INTERVAL_MIN_S)
 }

@@ -7,13 +7,14 @@ use crate::dialog::{Dialog, Order};
 use crate::endpoint::Core;
 use crate::limits;
 use crate::message::{HeaderName, Method, ReasonValue, Request, Response, response_to};
+use crate::stats::Drop;
 use crate::timer::LegTimer;
 use crate::token::LegToken;
 use crate::transaction::{ClientOwner, Key};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Where a leg stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +54,7 @@ pub(crate) struct Machine {
     pub(super) sdp_before: Option<(Option<String>, u64)>,
     pub(super) end_cause: Option<u16>,
     pub(super) requests_open: usize,
+    allowance: Allowance,
     generations: [u32; LegTimer::COUNT],
 }
 
@@ -70,6 +72,7 @@ impl Machine {
             sdp_before: None,
             end_cause: None,
             requests_open: 0,
+            allowance: Allowance::new(Instant::now()),
             generations: [0; LegTimer::COUNT],
         }
     }
@@ -169,6 +172,8 @@ impl Machine {
                 if response.is_success() {
                     self.dialog.refresh_target(&response.headers);
                     self.session_answered(core, response);
+                } else if self.learn_min_se(response) {
+                    self.arm(core, LegTimer::Refresh, core.times().t1);
                 } else {
                     self.lost_if_dead(core, response.status);
                 }
@@ -224,6 +229,10 @@ impl Machine {
             };
             return core.answer(key, &response_to(request, status, "", None));
         }
+        if request.method != Method::Bye && !self.has_allowance(core) {
+            let busy = response_to(request, 503, "", None).with(HeaderName::RetryAfter, "1");
+            return core.answer(key, &busy);
+        }
         if self.dialog.order(number) == Order::Old {
             return core.answer(key, &response_to(request, 500, "CSeq Out Of Order", None));
         }
@@ -240,6 +249,15 @@ impl Machine {
             }
             _ => core.answer(key, &core.options_response(request)),
         }
+    }
+
+    /// Takes one from what the peer may send within the dialog; counts when nothing is left.
+    pub(super) fn has_allowance(&mut self, core: &Core) -> bool {
+        let left = self.allowance.take(Instant::now());
+        if !left {
+            core.count_drop(Drop::LegFlooded);
+        }
+        left
     }
 
     /// True when Call-ID and the peer's tag are those of this dialog.
@@ -372,6 +390,41 @@ impl Machine {
         }
         self.arm(core, LegTimer::Linger, core.times().patience());
         self.emit(event);
+    }
+}
+
+/// What a peer may still send within one dialog. Every such message may become a report to
+/// the leg's owner, whose channel has no bound of its own.
+struct Allowance {
+    /// Thousandths of a message, so that a slow trickle is not rounded away.
+    left: u64,
+    filled_at: Instant,
+}
+
+impl Allowance {
+    const FULL: u64 = limits::LEG_BURST_MAX as u64 * 1_000;
+
+    fn new(now: Instant) -> Self {
+        Self {
+            left: Self::FULL,
+            filled_at: now,
+        }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let idle = now.saturating_duration_since(self.filled_at).as_millis();
+        let gained = u64::try_from(idle)
+            .unwrap_or(u64::MAX)
+            .saturating_mul(u64::from(limits::LEG_RATE_MAX));
+        self.left = self.left.saturating_add(gained).min(Self::FULL);
+        self.filled_at = now;
+        match self.left.checked_sub(1_000) {
+            Some(left) => {
+                self.left = left;
+                true
+            }
+            None => false,
+        }
     }
 }
 

@@ -54,15 +54,23 @@ impl Machine {
     }
 
     pub(super) fn on_reinvite_refusal(&mut self, core: &Core, response: &Response) {
+        let longer = self.learn_min_se(response);
+        if longer && let Some(mut request) = self.calling.as_mut().and_then(|c| c.request.take()) {
+            self.ask_longer_session(&mut request);
+            if let Some(calling) = &mut self.calling {
+                calling.request = Some(request);
+            }
+        }
         let Some(calling) = &mut self.calling else {
             return;
         };
-        let retry =
-            matches!(response.status, 491 | 500) && calling.attempts < limits::GLARE_RETRIES_MAX;
+        let retry = (longer || matches!(response.status, 491 | 500))
+            && calling.attempts < limits::GLARE_RETRIES_MAX;
         if retry {
             calling.attempts += 1;
             calling.backing_off = true;
             let wait = match (response.status, response.headers.retry_after()) {
+                (422, _) => Duration::ZERO,
                 (500, seconds) => Duration::from_secs(u64::from(seconds.unwrap_or(1).min(10))),
                 // RFC 3261 §14.1: the owner of the Call-ID waits longer.
                 _ if self.dialog.role == Role::Uac => {

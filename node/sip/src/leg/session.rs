@@ -89,14 +89,8 @@ impl Machine {
         );
         if self.dialog.peer_updates {
             let mut request = self.dialog.request(Method::Update);
-            let wanted = SessionExpires {
-                seconds: session.interval_s,
-                refresher_uac: Some(true),
-            };
             request.headers.push(HeaderName::Supported, "timer");
-            request
-                .headers
-                .push(HeaderName::SessionExpires, wanted.to_string());
+            self.ask_session(&mut request, session.interval_s, Some(true));
             return self.send_request(core, request);
         }
         let sdp = self.dialog.local_sdp.clone();
@@ -106,13 +100,48 @@ impl Machine {
     /// The Session-Expires of our own re-INVITE, so that a refresh keeps the agreement.
     pub(super) fn session_of_request(&self, request: &mut Request) {
         if let Some(session) = self.dialog.session {
-            let keeps = SessionExpires {
-                seconds: session.interval_s,
-                refresher_uac: Some(session.we_refresh),
-            };
-            request
-                .headers
-                .push(HeaderName::SessionExpires, keeps.to_string());
+            self.ask_session(request, session.interval_s, Some(session.we_refresh));
         }
+    }
+
+    /// Asks for an interval, never below what the peer has named as its least.
+    fn ask_session(&self, request: &mut Request, seconds: u32, refresher_uac: Option<bool>) {
+        let least = self.dialog.min_se_s;
+        let wanted = SessionExpires {
+            seconds: seconds.max(least),
+            refresher_uac,
+        };
+        let headers = &mut request.headers;
+        headers.set(HeaderName::SessionExpires, wanted.to_string());
+        if least > 0 {
+            headers.set(HeaderName::MinSe, least.to_string());
+        }
+    }
+
+    /// Learns the peer's least interval from its 422; false when there is nothing to learn
+    /// from it, so that asking again would be refused again (RFC 4028 §7.4).
+    pub(super) fn learn_min_se(&mut self, response: &Response) -> bool {
+        let least = response.headers.number(&HeaderName::MinSe).unwrap_or(0);
+        let new = self.dialog.min_se_s.max(limits::SESSION_INTERVAL_MIN_S - 1) < least
+            && least <= limits::SESSION_INTERVAL_MAX_S;
+        if response.status != 422 || !new {
+            return false;
+        }
+        self.dialog.min_se_s = least;
+        if let Some(session) = &mut self.dialog.session {
+            session.interval_s = session.interval_s.max(least);
+        }
+        true
+    }
+
+    /// Writes what [`Machine::learn_min_se`] learnt on a request that is sent again.
+    pub(super) fn ask_longer_session(&self, request: &mut Request) {
+        let before = request.headers.session_expires();
+        let seconds = before.map_or(0, |before| before.seconds);
+        self.ask_session(
+            request,
+            seconds,
+            before.and_then(|before| before.refresher_uac),
+        );
     }
 }

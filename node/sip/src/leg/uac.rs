@@ -134,6 +134,7 @@ impl Machine {
             acked: true,
             flow: spec.flow,
             session: None,
+            min_se_s: 0,
             sdp_version: 0,
             local_sdp: None,
             remote_sdp: None,
@@ -213,7 +214,7 @@ impl Machine {
             }
             return;
         }
-        if self.phase != Phase::Outgoing || response.status == 100 {
+        if self.phase != Phase::Outgoing || response.status == 100 || !self.has_allowance(core) {
             return;
         }
         let sdp = response.sdp();
@@ -302,7 +303,7 @@ impl Machine {
     }
 
     fn on_refusal(&mut self, core: &Core, response: &Response) {
-        if self.answer_challenge(core, response) {
+        if self.answer_challenge(core, response) || self.ask_again(core, response) {
             return;
         }
         let headers = &response.headers;
@@ -361,6 +362,34 @@ impl Machine {
             "INVITE",
             &uri,
         );
+        request.headers.push(answer, value);
+        self.repeat_invite(core, request);
+        true
+    }
+
+    /// Sends the INVITE again with a longer session interval after a 422; false when that is
+    /// not possible.
+    fn ask_again(&mut self, core: &Core, response: &Response) -> bool {
+        let waits = self.calling.as_ref().is_some_and(|calling| {
+            !calling.cancelled && calling.attempts < limits::SESSION_RETRIES_MAX
+        });
+        if !waits || !self.learn_min_se(response) {
+            return false;
+        }
+        let request = self.calling.as_mut().and_then(|calling| {
+            calling.attempts += 1;
+            calling.request.take()
+        });
+        let Some(mut request) = request else {
+            return false;
+        };
+        self.ask_longer_session(&mut request);
+        self.repeat_invite(core, request);
+        true
+    }
+
+    /// Sends an INVITE that was refused again, as a new transaction.
+    fn repeat_invite(&mut self, core: &Core, mut request: Request) {
         self.dialog.local_cseq += 1;
         self.dialog.invite_cseq = self.dialog.local_cseq;
         let cseq = self.dialog.local_cseq;
@@ -368,11 +397,11 @@ impl Machine {
         request
             .headers
             .set(HeaderName::CSeq, format!("{cseq} INVITE"));
-        request.headers.push(answer, value);
-        calling.cseq = cseq;
-        calling.provisional = false;
+        if let Some(calling) = &mut self.calling {
+            calling.cseq = cseq;
+            calling.provisional = false;
+        }
         self.send_invite(core, request);
-        true
     }
 
     pub(super) fn on_invite_timeout(&mut self, core: &Core) {

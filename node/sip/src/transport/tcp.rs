@@ -283,11 +283,22 @@ async fn serve(
     // Small messages must not wait for each other; failing to say so only costs latency.
     let _ = stream.set_nodelay(true);
     let (reader, writer) = stream.into_split();
+    let mut writing = std::pin::pin!(write(writer, queue));
+    let reading = async {
+        let broken = read(&transport, &receiver, flow, reader).await;
+        if broken {
+            // What came before the break is being answered still.
+            tokio::time::sleep(limits::BROKEN_LINGER).await;
+        }
+    };
     tokio::select! {
-        () = read(&transport, &receiver, flow, reader) => {}
-        () = write(writer, queue) => {}
+        () = reading => {
+            // With the connection forgotten nothing more is queued; what is, still leaves.
+            forget(&transport, &flow);
+            let _ = tokio::time::timeout(limits::FLUSH_TIME_MAX, writing).await;
+        }
+        () = &mut writing => forget(&transport, &flow),
     }
-    forget(&transport, &flow);
 }
 
 async fn write(mut writer: OwnedWriteHalf, mut queue: mpsc::Receiver<Bytes>) {
@@ -298,12 +309,13 @@ async fn write(mut writer: OwnedWriteHalf, mut queue: mpsc::Receiver<Bytes>) {
     }
 }
 
+/// Reads until the peer closes; true when the stream cannot be framed any more.
 async fn read(
     transport: &Arc<Transport>,
     receiver: &Arc<dyn Receiver>,
     flow: Flow,
     mut reader: OwnedReadHalf,
-) {
+) -> bool {
     let mut framer = Framer::new();
     let mut chunk = vec![0_u8; 8_192];
     let mut first = true;
@@ -316,7 +328,7 @@ async fn read(
         };
         let length = match tokio::time::timeout(patience, reader.read(&mut chunk)).await {
             Ok(Ok(length)) if length > 0 => length,
-            _ => return,
+            _ => return false,
         };
         if !framer.is_partial() {
             started = Instant::now();
@@ -341,7 +353,7 @@ async fn read(
                 Ok(None) => break,
                 Err(_) => {
                     transport.stats.dropped(Drop::BadFrame);
-                    return;
+                    return true;
                 }
             }
         }
