@@ -104,6 +104,11 @@ impl Cause {
         status: 403,
         q850: 21,
     };
+    /// What the caller waited for was taken out of service.
+    pub const REMOVED: Self = Self {
+        status: 480,
+        q850: 31,
+    };
     /// No codec in common.
     pub const NO_CODEC: Self = Self {
         status: 488,
@@ -124,6 +129,11 @@ impl Cause {
         status: 503,
         q850: 41,
     };
+
+    /// True when one phone answered for every phone of its user (RFC 3261 §21.6).
+    pub fn is_global(self) -> bool {
+        matches!(self.status, 600..=699)
+    }
 
     /// The cause for a SIP status, by the mapping of RFC 3398 §8.2.
     pub fn from_status(status: u16) -> Self {

@@ -165,6 +165,9 @@ pub struct Site {
     pub takeover: TakeoverMode,
     /// Extensions by number.
     pub extensions: BTreeMap<Extension, ExtensionSpec>,
+    /// Those of the extensions that were imported, not written in the site's text. They
+    /// stay when another text is applied, until an import takes them out.
+    pub imported: BTreeSet<Extension>,
     /// Numbers beside the extensions.
     pub numbers: BTreeMap<String, NumberSpec>,
     /// Queues by name.

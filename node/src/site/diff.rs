@@ -36,6 +36,7 @@ pub fn difference(old: Option<&Site>, new: &Site) -> Difference {
         service_addresses: Vec::new(),
         takeover: new.takeover,
         extensions: BTreeMap::new(),
+        imported: BTreeSet::new(),
         numbers: BTreeMap::new(),
         queues: BTreeMap::new(),
         agents: BTreeMap::new(),

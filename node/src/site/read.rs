@@ -44,6 +44,7 @@ impl<'d, 't, 'a> Reading<'d, 't, 'a> {
             service_addresses,
             takeover,
             extensions: BTreeMap::new(),
+            imported: BTreeSet::new(),
             numbers: BTreeMap::new(),
             queues: BTreeMap::new(),
             agents: BTreeMap::new(),

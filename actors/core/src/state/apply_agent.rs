@@ -38,7 +38,7 @@ impl State {
             Action::SignOut { agent } => self.sign_out(&(tenant.clone(), agent)),
             Action::Pause { agent, reason } => self.pause(&(tenant.clone(), agent), reason),
             Action::Ready { agent } => self.ready(&(tenant.clone(), agent)),
-            Action::Hangup { call } => self.hang_up(call),
+            Action::Hangup { call } => self.hang_up(tenant, call),
             Action::Drain { node, on } => self.drain(node, on),
             Action::Forget { node } => self.forget(node),
         }
@@ -468,8 +468,9 @@ impl State {
             .map(|agent| (seat.0.clone(), agent.clone()))
     }
 
-    fn hang_up(&mut self, call: CallId) -> Result<(), Refusal> {
-        let Some(row) = self.calls.get(&call) else {
+    fn hang_up(&mut self, tenant: &TenantId, call: CallId) -> Result<(), Refusal> {
+        // Another tenant's call is as unknown as one that never was.
+        let Some(row) = self.calls.get(&call).filter(|row| row.tenant == *tenant) else {
             return Err(Refusal::NotFound(call.to_string()));
         };
         let ending = match (&row.ending, row.answered_at) {

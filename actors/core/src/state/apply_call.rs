@@ -446,14 +446,16 @@ impl State {
         }
     }
 
-    /// Ends the call when no phone of the dialled party is left ringing; the caller is
-    /// told the best of their answers (RFC 3261 §16.7 step 6).
+    /// Ends the call when no phone of the dialled party is left ringing, or one has
+    /// refused for all of them; the caller is told the best of their answers (RFC 3261
+    /// §16.7 steps 5 and 6).
     fn far_legs_failed(&mut self, id: CallId) {
         let Some(call) = self.calls.get(&id) else {
             return;
         };
         let mut far = call.legs.iter().skip(1);
-        if far.any(LegRow::is_live) {
+        let everywhere = |leg: &LegRow| leg.cause.is_some_and(Cause::is_global);
+        if far.clone().any(LegRow::is_live) && !far.any(everywhere) {
             return;
         }
         let causes = call.legs.iter().skip(1).filter_map(|leg| leg.cause);
@@ -499,12 +501,17 @@ impl State {
         let Some(call) = self.calls.get(&id) else {
             return;
         };
-        if Self::has_live_agent_leg(call, agent) {
-            return;
-        }
+        let was_offered = Self::awaits_agent(call, agent);
         let call = call.clone();
         let key = (call.tenant.clone(), agent.clone());
-        let was_offered = Self::awaits_agent(&call, agent);
+        if Self::has_live_agent_leg(&call, agent) {
+            // One of the agent's phones has refused for all of them.
+            if was_offered && cause.is_global() {
+                self.end_offer(id);
+                self.miss(&call, &key);
+            }
+            return;
+        }
         self.release_agent(&key, &call);
         if was_offered && !matches!(want, Want::End(_)) {
             self.end_offer(id);

@@ -55,6 +55,17 @@ impl State {
         self.nodes.insert(id, row);
         self.batch.nodes.insert(id);
         self.event("node.up", id, [("address", address.to_string().into())]);
+        // What it held in a life nobody declared over it holds anew: whatever the older life
+        // has still said of these addresses is then out of date.
+        let held: Vec<IpAddr> = self
+            .addresses
+            .values()
+            .filter(|row| row.holder == Some(id))
+            .map(|row| row.address)
+            .collect();
+        for address in held {
+            self.move_address(address, id);
+        }
         self.place_addresses();
         self.batch.wakes.push(Wake::Cluster);
         Reply::Done
@@ -205,13 +216,21 @@ impl State {
             site: apply.site,
             text: apply.text,
         };
-        self.sites.insert(tenant.clone(), Arc::new(row));
-        self.batch.sites.insert(tenant.clone());
+        let before = self.sites.get(&tenant).map(|row| Arc::clone(&row.site));
+        let gone = before.iter().flat_map(|site| site.extensions.keys());
+        for extension in gone.filter(|one| !site.extensions.contains_key(one)) {
+            // Who comes back under this number later does not come back with its secret.
+            let key = (tenant.clone(), extension.clone());
+            self.batch.secrets.push((key, None));
+        }
         for (extension, secret) in apply.secrets {
             self.batch
                 .secrets
-                .push(((tenant.clone(), extension), secret));
+                .push(((tenant.clone(), extension), Some(secret)));
         }
+        self.sites.insert(tenant.clone(), Arc::new(row));
+        self.batch.sites.insert(tenant.clone());
+        self.site_queues(&tenant, &site);
         self.site_addresses(&site);
         self.site_registrations(&tenant, &site);
         self.site_agents(&tenant, &site);
@@ -226,6 +245,20 @@ impl State {
         self.batch.wakes.extend([Wake::Site(tenant), Wake::Cluster]);
         self.batch.assign = true;
         Reply::Site { version }
+    }
+
+    /// Ends the calls that wait in queues that have left the site: nobody would ever be
+    /// offered them.
+    fn site_queues(&mut self, tenant: &TenantId, site: &Site) {
+        let stranded: Vec<CallId> = self
+            .waiting
+            .iter()
+            .filter(|((of, queue), _)| of == tenant && !site.queues.contains_key(queue))
+            .flat_map(|(_, places)| places.values().copied())
+            .collect();
+        for call in stranded {
+            self.clear_call(call, (Disposition::Rejected, Cause::REMOVED));
+        }
     }
 
     fn site_addresses(&mut self, site: &Site) {

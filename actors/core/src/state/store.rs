@@ -63,7 +63,8 @@ pub(super) struct Batch {
     /// What is counted of each quarter; added to its row.
     pub(super) intervals: BTreeMap<(Of<Subject>, TimeMs), Tally>,
     pub(super) deadlines: Vec<(TimeMs, Deadline, bool)>,
-    pub(super) secrets: Vec<(Of<Extension>, Vec<u8>)>,
+    /// Sealed secrets to keep, or to delete.
+    pub(super) secrets: Vec<(Of<Extension>, Option<Vec<u8>>)>,
     pub(super) cdrs: Vec<CdrRow>,
     /// Records whose contact is on the customer's timeline.
     pub(super) recorded: usize,
@@ -218,7 +219,11 @@ impl State {
             writer.put(Table::Interval, &key, &tally);
         }
         for (key, secret) in batch.secrets {
-            writer.put_bytes(Table::Secret, &secret_key(&key.0, &key.1), secret);
+            let key = secret_key(&key.0, &key.1);
+            match secret {
+                Some(secret) => writer.put_bytes(Table::Secret, &key, secret),
+                None => writer.delete(Table::Secret, &key),
+            }
         }
         for cdr in &batch.cdrs {
             writer.put(Table::Cdr, &cdr.id.0.to_be_bytes(), cdr);

@@ -5,7 +5,7 @@ use strowger_core::ids::AgentId;
 use strowger_core::limits;
 use strowger_core::state::command::{Action, Command, Refusal, Reply};
 
-use crate::harness::{Phone, World, answered, ended, held};
+use crate::harness::{Phone, World, answered, ended, held, refusal};
 
 fn two_phones() -> World {
     let mut world = World::new();
@@ -379,4 +379,43 @@ fn a_device_at_a_fixed_address_is_rung_there() {
     let mut world = two_phones();
     let call = world.call("1001", "1090");
     world.leg_at(call, "sip:door@127.0.0.90");
+}
+
+#[test]
+fn a_phone_that_refuses_for_all_of_them_ends_the_ringing_of_the_others() {
+    let mut world = two_phones();
+    world.register("1005", "mobile", 3_600);
+    let refused = |world: &mut World, status: u16| {
+        let call = world.call("1001", "1005");
+        let desk = world.leg_at(call, "sip:1005@desk");
+        world.ends(call, desk, Cause::from_status(status));
+        call
+    };
+    let call = refused(&mut world, 486);
+    assert_eq!(world.word(call), "ringing", "486 speaks for one phone");
+    world.leaves(call);
+    for (status, disposition) in [(603, Disposition::Rejected), (600, Disposition::Busy)] {
+        let call = refused(&mut world, status);
+        let cdr = world.cdr(call);
+        assert_eq!((cdr.disposition, cdr.cause.status), (disposition, status));
+        assert_eq!(cdr.legs[0].cause.map(|cause| cause.status), Some(status));
+        assert_eq!(cdr.legs.len(), 3);
+    }
+}
+
+#[test]
+fn a_call_is_hung_up_by_its_own_tenant_only() {
+    let mut world = two_phones();
+    let call = world.call("1001", "1005");
+    let hang_up = |tenant: &str| Command::Act {
+        id: String::new(),
+        tenant: tenant.into(),
+        action: Action::Hangup { call },
+    };
+    let other = world.propose(hang_up("beta"));
+    assert!(matches!(refusal(&other), Refusal::NotFound(_)));
+    assert_eq!(world.word(call), "ringing");
+    assert_eq!(world.propose(hang_up("acme")), Reply::Done);
+    world.run();
+    assert!(!world.is_live(call));
 }

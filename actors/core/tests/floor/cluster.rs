@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use strowger_core::call::Disposition;
 use strowger_core::floor::agent::AgentState;
 use strowger_core::ids::{AgentId, Extension, NodeId};
 use strowger_core::ports::{RowsRead, Table};
 use strowger_core::state::Wake;
-use strowger_core::state::command::{Action, Refusal, Reply};
+use strowger_core::state::command::{Action, Command, Refusal, Reply, SiteApply};
 use strowger_core::state::store::secret_key;
 
 use crate::harness::{World, address, agent_key, agent_spec, refusal, site, tenant};
@@ -154,6 +155,61 @@ fn a_new_life_of_a_node_ends_the_older_one() {
 }
 
 #[test]
+fn a_new_life_nobody_saw_begin_holds_its_addresses_at_a_higher_epoch() {
+    let mut world = World::new();
+    let at = address_of(&world, 2);
+    let before = epochs(&world);
+    let Reply::Call { call, .. } = world.invite_at(at, "anonymous", "4008") else {
+        panic!("not admitted");
+    };
+    world.node_up(2, 2);
+    assert_eq!(world.cdr(call).disposition, Disposition::NodeLost);
+    for (address, (holder, epoch)) in epochs(&world) {
+        let (held_by, at) = before[&address];
+        assert_eq!(holder, held_by);
+        assert_eq!(
+            epoch,
+            at + u32::from(holder == Some(NodeId(2))),
+            "{address}"
+        );
+    }
+    let kinds: Vec<String> = world.events().into_iter().map(|event| event.kind).collect();
+    let ended = kinds.iter().position(|kind| kind == "call.ended");
+    let moved = kinds.iter().rposition(|kind| kind == "address.moved");
+    assert!(ended < moved, "the old calls end first: {kinds:?}");
+    let after = epochs(&world);
+    world.node_up(2, 2);
+    assert_eq!(epochs(&world), after, "told twice");
+}
+
+#[test]
+fn callers_in_a_queue_that_leaves_the_site_leave_with_a_record() {
+    let mut world = World::at_work(&["amy"]);
+    let offered = world.call("anonymous", "4008");
+    let waiting = world.call("anonymous", "4008");
+    let elsewhere = world.call("1004", "4009");
+    let mut changed = site();
+    let support = "support".into();
+    changed.queues.remove(&support);
+    changed.numbers.remove("4008");
+    for agent in changed.agents.values_mut() {
+        agent.queues.remove(&support);
+    }
+    assert_eq!(world.apply_site(changed, 1), Reply::Site { version: 2 });
+    world.run();
+    for call in [offered, waiting] {
+        let cdr = world.cdr(call);
+        assert_eq!(cdr.disposition, Disposition::Abandoned);
+        assert_eq!(cdr.cause.status, 480, "told apart from who hung up: 487");
+        assert_eq!(cdr.queue, Some("support".into()));
+    }
+    let figure = world.figure("support");
+    assert_eq!((figure.entered, figure.abandoned), (2, 2));
+    assert_eq!(world.figure("sales").entered, 1);
+    assert_eq!(world.offered_to(elsewhere).as_deref(), Some("amy"));
+}
+
+#[test]
 fn a_life_declared_over_in_error_goes_on() {
     let mut world = World::new();
     world.node_down(2, 1);
@@ -296,6 +352,25 @@ fn addresses_come_and_go_with_the_sites_that_name_them() {
     });
     let names: Vec<Option<&str>> = tenants.iter().map(Option::as_deref).collect();
     assert_eq!(names, [Some("beta"), Some("acme"), Some("acme"), None]);
+}
+
+#[test]
+fn the_secret_of_an_extension_leaves_the_site_with_it() {
+    let mut world = World::new();
+    let key = secret_key(&tenant(), &Extension::from("1001"));
+    let secret = |world: &World| world.copy.rows.get(Table::Secret, &key);
+    assert_eq!(world.apply_site(site(), 1), Reply::Site { version: 2 });
+    assert_eq!(secret(&world), Some(vec![7]), "kept while it stays");
+    let mut changed = site();
+    changed.extensions.remove(&Extension::from("1001"));
+    let command = SiteApply {
+        site: Arc::new(changed),
+        text: String::new(),
+        base: 2,
+        secrets: Vec::new(),
+    };
+    world.propose(Command::SiteApply(command));
+    assert_eq!(secret(&world), None);
 }
 
 #[test]

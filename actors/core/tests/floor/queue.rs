@@ -483,3 +483,19 @@ fn the_board_and_the_rows_agree_about_who_waits() {
         assert_eq!(bob.activity, Activity::Talking(calls[0]));
     });
 }
+
+#[test]
+fn one_phone_of_an_agent_may_refuse_for_all_of_them() {
+    let mut world = World::at_work(&["amy", "bob"]);
+    world.register("1001", "mobile", 3_600);
+    let call = world.call("anonymous", "4008");
+    assert_eq!(world.offered_to(call).as_deref(), Some("amy"));
+    let desk = world.leg_at(call, "sip:1001@desk");
+    world.ends(call, desk, Cause::from_status(603));
+    assert_eq!(world.offered_to(call).as_deref(), Some("bob"));
+    assert_eq!(
+        world.agent("amy"),
+        AgentState::Ready,
+        "her mobile is quiet too"
+    );
+}

@@ -1,6 +1,6 @@
 //! The site every test starts from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use strowger_core::floor::figure::Formula;
@@ -78,6 +78,7 @@ pub fn site() -> Site {
         service_addresses: (1..=6).map(address).collect(),
         takeover: TakeoverMode::Address,
         extensions: extensions.collect(),
+        imported: BTreeSet::new(),
         numbers: BTreeMap::from([
             ("4008".into(), number(queue("support"), true, Some(1))),
             ("4009".into(), number(queue("sales"), false, None)),
