@@ -4,11 +4,11 @@
 //! verifies any node's challenge without memory; only the replay window is kept, bounded, per
 //! node. Secrets come in as HA1. Client: one answer to one challenge.
 //!
-//! The `uri` of an answer is hashed as given and not compared with the Request-URI: common
-//! phones write another form of it, and the nonce is short-lived and counted.
+//! The `uri` of an answer is hashed as given and must name what the Request-URI names (RFC 7616
+//! §3.4.6), in any form of it that phones write: [`Answer::is_for`].
 
 use crate::limits;
-use crate::message::HeaderName;
+use crate::message::{HeaderName, Uri};
 use hmac::{Hmac, KeyInit, Mac};
 use md5::Md5;
 use parking_lot::Mutex;
@@ -152,6 +152,23 @@ impl Answer {
             nc: fields.value("nc").unwrap_or_default(),
             cnonce: fields.value("cnonce").unwrap_or_default(),
         })
+    }
+
+    /// True when the `uri` of the answer names what the Request-URI `target` names. Taken as the
+    /// same: any port and parameters, `sips` for `sip`, another spelling of the user, a host that
+    /// `is_ours` just as the target's is, and no user at all, for testers such as SIPp write the
+    /// server alone. Another user, another host and what is no SIP URI are not.
+    #[must_use]
+    pub fn is_for(&self, target: &Uri, is_ours: impl Fn(&str) -> bool) -> bool {
+        let Some(uri) = Uri::parse(&self.uri).filter(Uri::is_sip) else {
+            // `tel:` has no host: there the text decides.
+            return self.uri == target.to_string();
+        };
+        let user = uri.user_text().filter(|user| !user.is_empty());
+        let same_user = user.is_none() || user == target.user_text();
+        let same_host = uri.host.eq_ignore_ascii_case(&target.host)
+            || (is_ours(&uri.host) && is_ours(&target.host));
+        same_user && same_host
     }
 
     /// The first Digest answer for this realm among a request's Authorization headers.

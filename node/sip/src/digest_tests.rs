@@ -135,3 +135,42 @@ fn other_schemes_and_broken_values_are_not_answers() {
         assert_eq!(Answer::parse(value), None, "{value}");
     }
 }
+
+#[test]
+fn the_uri_of_an_answer_names_what_the_request_names() {
+    let ours = |host: &str| matches!(host, "demo.invalid" | "127.0.0.1" | "127.0.0.2");
+    let named = |uri: &str, target: &str| {
+        let value = format!(
+            "Digest username=\"a\", realm=\"r\", nonce=\"n\", uri=\"{uri}\", response=\"x\""
+        );
+        let target = Uri::parse(target).expect("a URI");
+        Answer::parse(&value)
+            .expect("an answer")
+            .is_for(&target, ours)
+    };
+    for (uri, target) in [
+        ("sip:4008@127.0.0.1", "sip:4008@127.0.0.1"),
+        (
+            "sip:4008@127.0.0.1:5060;transport=udp",
+            "sip:4008@127.0.0.1",
+        ),
+        ("sips:%34008@DEMO.invalid", "sip:4008@demo.invalid"),
+        ("sip:4008@demo.invalid", "sip:4008@127.0.0.2:5060"),
+        ("sip:127.0.0.1:5060", "sip:4008@127.0.0.1:5060"),
+        ("sip:demo.invalid", "sip:demo.invalid"),
+        ("tel:+44", "tel:+44"),
+    ] {
+        assert!(named(uri, target), "{uri} for {target}");
+    }
+    for (uri, target) in [
+        ("sip:4009@127.0.0.1", "sip:4008@127.0.0.1"),
+        ("sip:4008@elsewhere.example", "sip:4008@127.0.0.1"),
+        ("sip:elsewhere.example", "sip:demo.invalid"),
+        ("sip:1001@demo.invalid", "sip:demo.invalid"),
+        ("/", "sip:4008@127.0.0.1"),
+        ("", "sip:4008@127.0.0.1"),
+        ("tel:+44", "sip:4008@127.0.0.1"),
+    ] {
+        assert!(!named(uri, target), "{uri} for {target}");
+    }
+}

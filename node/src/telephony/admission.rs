@@ -79,6 +79,7 @@ pub fn admit(shared: &Arc<Shared>, invite: IncomingInvite) {
             let response = auth::challenge(shared, &site, invite.response(401), stale);
             invite.reject(&response);
         }
+        Sender::Misdirected => refuse(invite, 400, None),
         Sender::Wrong => {
             let response = auth::challenge(shared, &site, invite.response(401), false);
             invite.reject(&response);

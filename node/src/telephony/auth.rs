@@ -25,6 +25,8 @@ pub enum Sender {
     },
     /// Answered wrongly: another challenge is all it gets.
     Wrong,
+    /// Its answer was made for another Request-URI: 400 (RFC 7616 §3.4.6).
+    Misdirected,
 }
 
 /// The tenant a request is for, by its Request-URI's host, else by its From's.
@@ -99,6 +101,14 @@ pub fn verify(
         Algorithm::Md5 => DigestAlgorithm::Md5,
         Algorithm::Sha256 => DigestAlgorithm::Sha256,
     };
+    let ours = |host: &str| {
+        let state = shared.state.read();
+        let row = state.tenant_of(host);
+        row.is_some_and(|row| row.site.tenant == site.tenant)
+    };
+    if !answer.is_for(&request.uri, ours) {
+        return Err(Sender::Misdirected);
+    }
     if answer.user != extension.as_str() || !site.digest.contains(&algorithm) {
         return Err(Sender::Wrong);
     }

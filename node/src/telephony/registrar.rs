@@ -52,6 +52,9 @@ async fn answer(shared: &Shared, incoming: &IncomingRequest) -> Response {
     // An extension that does not exist is challenged all the same: whoever guesses
     // numbers learns nothing.
     if let Err(sender) = auth::verify(shared, &site, &extension, request) {
+        if matches!(sender, Sender::Misdirected) {
+            return incoming.response(400);
+        }
         let stale = matches!(sender, Sender::Challenge { stale: true });
         return auth::challenge(shared, &site, incoming.response(401), stale);
     }
