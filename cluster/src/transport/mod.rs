@@ -8,6 +8,7 @@
 //! node of our cluster that was not removed.
 
 pub mod tls;
+pub mod told;
 pub mod wire;
 
 use std::collections::HashMap;
@@ -72,6 +73,8 @@ pub struct Transport {
     peers: Mutex<HashMap<NodeNumber, Arc<Peer>>>,
     /// Weak, because whoever serves also holds the transport.
     server: std::sync::OnceLock<Weak<dyn Serve>>,
+    /// Refused peers the log knows of.
+    told: told::Told,
     stop: CancellationToken,
 }
 
@@ -85,15 +88,48 @@ struct Peer {
 struct PeerState {
     address: Option<String>,
     connection: Option<Connection>,
-    failed: Option<(Instant, String)>,
+    failed: Option<Failed>,
+    /// Times in a row that it would not have us.
+    refusals: u32,
     messages: Option<mpsc::Sender<Vec<u8>>>,
 }
 
 /// Close reason for a node that was removed.
 const REMOVED: &[u8] = b"removed";
 
-/// A dial that failed this recently is not repeated.
+/// A dial that failed.
+struct Failed {
+    at: Instant,
+    why: String,
+    /// It is not repeated for this long.
+    pause: Duration,
+}
+
+/// A dial that nobody answered is not repeated this soon: the peer may just be starting.
 const REDIAL_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest pause before a peer that would not have us is dialled again.
+const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// The pause after so many refusals in a row: doubled each time, and shortened at random by
+/// up to a fifth, so that nodes refused together do not come back together.
+fn refused_pause(refusals: u32) -> Duration {
+    let doubled = REDIAL_PAUSE.saturating_mul(1_u32.checked_shl(refusals).unwrap_or(u32::MAX));
+    let whole = doubled.min(REFUSED_PAUSE_MAX);
+    whole.mul_f64(1.0 - 0.2 * rand::random::<f64>())
+}
+
+/// True when the peer was there and would not have us, or we would not have it.
+fn is_refusal(error: &ConnectionError) -> bool {
+    // Codes 0x100 to 0x1ff carry the TLS alert (RFC 9001 §4.8).
+    let alert = |code: u64| (0x100..0x200).contains(&code);
+    match error {
+        ConnectionError::TransportError(error) => alert(error.code.into()),
+        ConnectionError::ConnectionClosed(close) => alert(close.error_code.into()),
+        ConnectionError::ApplicationClosed(close) => close.error_code == wire::CLOSE_REFUSED,
+        _ => false,
+    }
+}
 
 impl Transport {
     /// Binds the port; serves nothing before [`Transport::start`].
@@ -121,6 +157,7 @@ impl Transport {
             client,
             peers,
             server,
+            told: told::Told::default(),
             stop,
         }))
     }
@@ -152,6 +189,7 @@ impl Transport {
         if state.address.as_deref() != Some(address) {
             state.address = Some(address.to_owned());
             state.failed = None;
+            state.refusals = 0;
         }
     }
 
@@ -339,41 +377,41 @@ impl Transport {
         }
         let address = {
             let state = peer.state.lock();
-            if let Some((at, why)) = &state.failed
-                && at.elapsed() < REDIAL_PAUSE
+            if let Some(failed) = &state.failed
+                && failed.at.elapsed() < failed.pause
             {
-                return Err(CallError::Unreachable {
-                    node,
-                    why: why.clone(),
-                });
+                let why = failed.why.clone();
+                return Err(CallError::Unreachable { node, why });
             }
             state.address.clone().ok_or(CallError::Unknown(node))?
         };
         match self.dial(node, &address).await {
             Ok(connection) => {
+                // Whether it will have us shows a moment later: `serve` says so.
                 peer.state.lock().failed = None;
                 self.adopt(node, &peer, connection.clone());
                 Ok(connection)
             }
-            Err(why) => {
+            Err((why, refused)) => {
                 tracing::debug!(node, address, why, "a peer cannot be dialled");
-                peer.state.lock().failed = Some((Instant::now(), why.clone()));
+                peer.state.lock().note_failure(why.clone(), refused);
                 Err(CallError::Unreachable { node, why })
             }
         }
     }
 
-    async fn dial(&self, node: NodeNumber, address: &str) -> Result<Connection, String> {
-        let socket = resolve(address).await?;
+    /// Dials; an error says also whether it was a refusal.
+    async fn dial(&self, node: NodeNumber, address: &str) -> Result<Connection, (String, bool)> {
+        let socket = resolve(address).await.map_err(|why| (why, false))?;
         let name = name_of(node, self.identity.cluster);
         let connecting = self
             .endpoint
             .connect_with(self.client.clone(), socket, &name)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| (error.to_string(), false))?;
         match tokio::time::timeout(limits::DIAL_TIMEOUT, connecting).await {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("no answer".to_owned()),
+            Ok(Err(error)) => Err((error.to_string(), is_refusal(&error))),
+            Err(_) => Err(("no answer".to_owned(), false)),
         }
     }
 
@@ -416,15 +454,27 @@ impl Transport {
             .and_then(|chain| subject_of(chain.first()?));
         match subject {
             Some((node, cluster)) if cluster == self.identity.cluster => {
+                let name = format!("{node}");
                 if server.is_removed(node) {
-                    tracing::warn!(node, %remote, "refused a node that was removed");
+                    if self.told.is_news(&name, "removed") {
+                        tracing::warn!(node, %remote, "refused a node that was removed");
+                    }
                     connection.close(wire::CLOSE_REFUSED, REMOVED);
                 } else {
+                    self.told.forget(&name);
                     self.adopt(node, &self.peer(node), connection);
                 }
             }
             _ => {
-                tracing::error!(%remote, "SW0442: refused a peer without a certificate of ours");
+                if self
+                    .told
+                    .is_news(&remote.ip().to_string(), "no certificate")
+                {
+                    tracing::error!(
+                        %remote,
+                        "SW0442: refused a peer without a certificate of ours"
+                    );
+                }
                 connection.close(wire::CLOSE_REFUSED, b"no certificate of this cluster");
             }
         }
@@ -460,6 +510,7 @@ impl Transport {
                 () = self.stop.cancelled() => break,
                 stream = connection.accept_bi() => match stream {
                     Ok((send, receive)) => {
+                        peer.state.lock().refusals = 0;
                         tokio::spawn(serve_stream(server.clone(), node, send, receive));
                     }
                     Err(_) => break,
@@ -479,10 +530,29 @@ impl Transport {
             server.removed();
         }
         let mut state = peer.state.lock();
+        if let Some(error) = connection.close_reason()
+            && is_refusal(&error)
+        {
+            state.note_failure(error.to_string(), true);
+        }
         let current = state.connection.as_ref().map(Connection::stable_id);
         if current == Some(connection.stable_id()) {
             state.connection = None;
         }
+    }
+}
+
+impl PeerState {
+    fn note_failure(&mut self, why: String, refused: bool) {
+        let pause = if refused {
+            self.refusals = self.refusals.saturating_add(1);
+            refused_pause(self.refusals)
+        } else {
+            self.refusals = 0;
+            REDIAL_PAUSE
+        };
+        let at = Instant::now();
+        self.failed = Some(Failed { at, why, pause });
     }
 }
 
@@ -534,5 +604,35 @@ async fn serve_stream(
 async fn serve_messages(server: Arc<dyn Serve>, node: NodeNumber, mut receive: RecvStream) {
     while let Ok(body) = wire::read_frame(&mut receive, limits::MESSAGE_BYTES_MAX).await {
         server.message(node, body);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_refuses_is_dialled_ever_more_rarely_and_one_that_is_away_is_not() {
+        let mut state = PeerState::default();
+        let mut pause = |refused| {
+            state.note_failure(String::new(), refused);
+            state.failed.as_ref().map(|failed| failed.pause)
+        };
+        let mut longest = Duration::ZERO;
+        for at in 1..40_u32 {
+            let pause = pause(true).expect("noted");
+            let whole = Duration::from_millis(100 * (1 << at.min(6))).min(REFUSED_PAUSE_MAX);
+            assert!(
+                pause <= whole && pause >= whole.mul_f64(0.79),
+                "{at}: {pause:?}"
+            );
+            longest = longest.max(pause);
+        }
+        assert!(longest > Duration::from_secs(4));
+        assert_eq!(pause(false), Some(REDIAL_PAUSE));
+        assert!(
+            pause(true) < Some(Duration::from_millis(201)),
+            "from the start"
+        );
     }
 }

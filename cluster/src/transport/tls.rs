@@ -14,6 +14,7 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 
+use super::told::Told;
 use crate::identity::{ClusterId, Identity, hash_of, subject_of};
 use crate::limits;
 
@@ -72,6 +73,7 @@ pub fn server(identity: &Identity) -> Result<quinn::ServerConfig, Failed> {
     let verifier = MemberVerifier {
         inner,
         cluster: identity.cluster,
+        told: Told::default(),
     };
     let mut tls = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -94,6 +96,7 @@ pub fn client(identity: &Identity) -> Result<quinn::ClientConfig, Failed> {
     let verifier = PeerVerifier {
         inner,
         cluster: identity.cluster,
+        told: Told::default(),
     };
     let tls = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -130,9 +133,16 @@ fn finish_client(
     Ok(config)
 }
 
-/// Says in the log what was wrong with a certificate that was refused.
-fn explain(certificate: &CertificateDer<'_>, ours: ClusterId, error: &Error) {
-    match subject_of(certificate) {
+/// Says in the log, once, what was wrong with a certificate that was refused.
+fn explain(told: &Told, certificate: &CertificateDer<'_>, ours: ClusterId, error: &Error) {
+    let subject = subject_of(certificate);
+    // What follows the second colon may hold a time, which would be news each time.
+    let text = error.to_string();
+    let why: Vec<&str> = text.split(':').take(2).collect();
+    if !told.is_news(&format!("{subject:?}"), &why.concat()) {
+        return;
+    }
+    match subject {
         Some((node, cluster)) if cluster != ours => tracing::error!(
             node, %cluster, %ours,
             "SW0440: refused a certificate of another cluster"
@@ -176,6 +186,7 @@ macro_rules! signatures_by {
 struct MemberVerifier {
     inner: Arc<dyn ClientCertVerifier>,
     cluster: ClusterId,
+    told: Told,
 }
 
 impl ClientCertVerifier for MemberVerifier {
@@ -197,7 +208,8 @@ impl ClientCertVerifier for MemberVerifier {
     ) -> Result<ClientCertVerified, Error> {
         self.inner
             .verify_client_cert(end_entity, intermediates, now)
-            .inspect_err(|error| explain(end_entity, self.cluster, error))
+            .inspect_err(|error| explain(&self.told, end_entity, self.cluster, error))
+            .inspect(|_| self.told.forget(&format!("{:?}", subject_of(end_entity))))
     }
 
     signatures_by!(inner);
@@ -208,6 +220,7 @@ impl ClientCertVerifier for MemberVerifier {
 struct PeerVerifier {
     inner: Arc<WebPkiServerVerifier>,
     cluster: ClusterId,
+    told: Told,
 }
 
 impl ServerCertVerifier for PeerVerifier {
@@ -221,7 +234,8 @@ impl ServerCertVerifier for PeerVerifier {
     ) -> Result<ServerCertVerified, Error> {
         self.inner
             .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-            .inspect_err(|error| explain(end_entity, self.cluster, error))
+            .inspect_err(|error| explain(&self.told, end_entity, self.cluster, error))
+            .inspect(|_| self.told.forget(&format!("{:?}", subject_of(end_entity))))
     }
 
     signatures_by!(inner);
