@@ -175,6 +175,10 @@ impl CallState {
                 self.prepare_with(leg);
             }
             LegEvent::Answered(_) => {}
+            LegEvent::Silent if seen.phase == Phase::Calling => {
+                self.outbox.push(Observation::LegSilent { leg });
+            }
+            LegEvent::Silent => {}
             LegEvent::Ended { sip_call_id, cause } => {
                 if seen.phase != Phase::Gone {
                     seen.phase = Phase::Gone;

@@ -19,6 +19,8 @@ pub enum LegEvent {
     /// Out: the far end answered and waits for our ACK. In: everything is ready for
     /// our 200. Either way its commit is what the far end waits for.
     Answered(Answer),
+    /// Out: the far end has said nothing at all for as long as its trunk allows.
+    Silent,
     /// The leg is over: ended by the far end, failed, or our own ending is complete.
     Ended {
         /// SIP Call-ID.

@@ -24,6 +24,17 @@ pub const RANGE_MAX: usize = 20_000;
 /// Queues, agents, numbers, trunks and routes of one site, each.
 pub const ENTRIES_MAX: usize = 20_000;
 
+/// Entries of a list that is tried in order (destinations of a trunk, trunks of a route):
+/// as many as one call tries.
+pub const CHOICES_MAX: usize = strowger_core::limits::TRUNK_ATTEMPTS;
+
+/// Largest weight of such an entry.
+pub const WEIGHT_MAX: u32 = 1_000;
+
+/// Largest limit of calls per second of a trunk: the state keeps the beginnings of the
+/// last second.
+pub const TRUNK_CPS_MAX: u64 = 1_000;
+
 /// Letters of a name, number or password in a site file.
 pub const NAME_LETTERS_MAX: usize = 64;
 

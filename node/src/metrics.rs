@@ -67,6 +67,50 @@ pub fn text(readings: &Readings<'_>) -> String {
     for trunk in readings.trunks {
         line(&mut out, name, &[("trunk", &trunk.name)], trunk.in_use);
     }
+    type Count = (
+        &'static str,
+        &'static str,
+        &'static str,
+        fn(&api::Trunk) -> u64,
+    );
+    let counts: [Count; 5] = [
+        (
+            "strowger_trunk_channels",
+            "gauge",
+            "Channels of the trunk.",
+            |trunk| trunk.channels,
+        ),
+        (
+            "strowger_trunk_channels_peak",
+            "gauge",
+            "Highest number of channels in use so far.",
+            |trunk| trunk.peak,
+        ),
+        (
+            "strowger_trunk_seized_total",
+            "counter",
+            "Channels seized.",
+            |trunk| trunk.seized,
+        ),
+        (
+            "strowger_trunk_refused_total",
+            "counter",
+            "Calls that found no channel free or came too fast.",
+            |trunk| trunk.refused,
+        ),
+        (
+            "strowger_trunk_doubtful_total",
+            "counter",
+            "Channels given back without a final answer of the far end.",
+            |trunk| trunk.doubtful,
+        ),
+    ];
+    for (name, kind, help, value) in counts {
+        head(&mut out, name, kind, help);
+        for trunk in readings.trunks {
+            line(&mut out, name, &[("trunk", &trunk.name)], value(trunk));
+        }
+    }
     let cluster = readings.cluster;
     let single = [
         (

@@ -11,6 +11,7 @@ use strowger_core::call::{CallRow, LegRole, LegRow, Seen, Want};
 use strowger_core::cdr::CdrRow;
 use strowger_core::floor::agent::AgentState;
 use strowger_core::floor::figure::Subject;
+use strowger_core::floor::trunk::TrunkRow;
 use strowger_core::ids::NodeId;
 use strowger_core::ports::NodeNumber;
 use strowger_core::state::State;
@@ -396,28 +397,27 @@ fn leg(caller: &str, row: &LegRow) -> api::Leg {
     }
 }
 
-/// Trunks, with the channels live calls use.
+/// Trunks, with the channels that live calls and leftovers of lost ones hold.
 pub fn trunks(state: &State) -> Vec<api::Trunk> {
     let sites = state.sites.iter();
     sites
         .flat_map(|(tenant, row)| row.site.trunks.iter().map(move |trunk| (tenant, trunk)))
         .map(|(tenant, (name, spec))| {
-            let calls = state.calls.values().filter(|call| call.tenant == *tenant);
-            let in_use = calls
-                .map(|call| {
-                    let inward = usize::from(call.from.trunk.as_ref() == Some(name));
-                    let outward = |leg: &&LegRow| {
-                        leg.is_live() && matches!(&leg.role, LegRole::Trunk(at, _) if at == name)
-                    };
-                    inward + call.legs.iter().filter(outward).count()
-                })
-                .sum();
+            let key = (tenant.clone(), name.clone());
+            let row = state.trunks.get(&key);
+            let total = |count: fn(&TrunkRow) -> u64| row.map_or(0, count);
             api::Trunk {
                 name: name.to_string(),
                 channels: u64::from(spec.channels),
-                in_use: count(in_use),
-                peak: count(in_use),
+                in_use: count(state.channels_in_use(&key)),
+                peak: total(|row| u64::from(row.peak)),
                 state: "up".to_owned(),
+                peak_at: row.and_then(|row| row.peak_at).map(TimeMs::rfc3339),
+                releasing: count(state.channels_releasing(&key)),
+                cps: u64::from(spec.cps),
+                seized: total(|row| row.seized),
+                refused: total(|row| row.refused),
+                doubtful: total(|row| row.doubtful),
             }
         })
         .collect()

@@ -243,6 +243,18 @@ pub struct Trunk {
     pub peak: u64,
     /// `up` or `down`.
     pub state: String,
+    /// When the peak was reached.
+    pub peak_at: Option<String>,
+    /// Of those in use: held by calls lost with their node until the far end has answered.
+    pub releasing: u64,
+    /// Calls that may begin within a second; 0 = no limit.
+    pub cps: u64,
+    /// Channels seized so far.
+    pub seized: u64,
+    /// Calls so far that found no channel free or came too fast.
+    pub refused: u64,
+    /// Channels given back so far without a final answer of the far end.
+    pub doubtful: u64,
 }
 
 /// The cluster at a glance.

@@ -89,6 +89,12 @@ impl Cause {
         status: 480,
         q850: 19,
     };
+    /// The far end has answered nothing: whether it still counts the leg is not known
+    /// (Q.850: no user responding).
+    pub const SILENCE: Self = Self {
+        status: 408,
+        q850: 18,
+    };
     /// Nobody is registered under the number.
     pub const NOT_REGISTERED: Self = Self {
         status: 480,

@@ -103,3 +103,12 @@ pub const IMPORTS_KEPT: usize = 32;
 
 /// Contacts removed by one command that removes a customer; the next one goes on.
 pub const INTERACTIONS_REMOVED: usize = 1_000;
+
+/// Destinations one call may try beyond the exchange; a longer list is not tried to its
+/// end. A caller who has waited for this many is better told so.
+pub const TRUNK_ATTEMPTS: usize = 16;
+
+/// How long the channel of a call that was lost with its node stays taken while nobody
+/// has heard a final answer of its far end, ms. With the time it takes to notice the death
+/// this is below 5 s.
+pub const LEFTOVER_MS: u64 = 4_500;

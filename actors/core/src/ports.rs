@@ -52,6 +52,8 @@ pub enum Table {
     Secret = 14,
     /// Trunks, by tenant and name.
     Trunk = 15,
+    /// Legs of lost calls, by leg id.
+    Leftover = 24,
     /// Call detail records, by end time and call id. Stored apart from the floor.
     Cdr = 64,
     /// Call detail records by call id, pointing to the row in `Cdr`.

@@ -4,8 +4,8 @@
 //! routes. Callers who have not proved who they are reach public numbers only.
 
 use crate::call::{Caller, Cause};
-use crate::ids::{BlobId, Extension, QueueName, TrunkName};
-use crate::site::{NumberSpec, Site, Target};
+use crate::ids::{BlobId, Extension, QueueName};
+use crate::site::{NumberSpec, RouteSpec, Site, Target};
 
 /// A code dialled by an agent's phone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,12 +47,8 @@ pub enum Destination {
         /// Music while waiting.
         music: Option<BlobId>,
     },
-    /// Out over a trunk.
+    /// Out over a trunk of the rule that [`beyond`] finds.
     Trunk {
-        /// The trunk.
-        trunk: TrunkName,
-        /// Request URI.
-        uri: String,
         /// Number dialled beyond it.
         number: String,
     },
@@ -103,26 +99,20 @@ fn to_number(site: &Site, number: &NumberSpec, trusted: bool) -> Destination {
     }
 }
 
-fn to_trunk(site: &Site, to: &str) -> Destination {
+/// The rule that sends `to` out over trunks, and the number dialled beyond them.
+pub fn beyond<'s>(site: &'s Site, to: &str) -> Option<(&'s RouteSpec, String)> {
     let found = site
         .routes
         .iter()
         .find(|route| to.starts_with(&route.prefix));
-    let Some(rule) = found else {
-        return Destination::Refused(Cause::UNKNOWN_NUMBER);
-    };
+    let rule = found?;
     let number: String = to.chars().skip(rule.strip).collect();
-    let host = site
-        .trunks
-        .get(&rule.trunk)
-        .and_then(|trunk| trunk.destinations.first())
-        .map(|destination| destination.trim_start_matches("sip:").to_owned());
-    match host {
-        Some(host) if !number.is_empty() => Destination::Trunk {
-            trunk: rule.trunk.clone(),
-            uri: format!("sip:{number}@{host}"),
-            number,
-        },
-        _ => Destination::Refused(Cause::UNKNOWN_NUMBER),
+    (!number.is_empty()).then_some((rule, number))
+}
+
+fn to_trunk(site: &Site, to: &str) -> Destination {
+    match beyond(site, to) {
+        Some((_, number)) => Destination::Trunk { number },
+        None => Destination::Refused(Cause::UNKNOWN_NUMBER),
     }
 }

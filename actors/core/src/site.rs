@@ -107,15 +107,62 @@ pub struct AgentSpec {
     pub qualify_s: u32,
 }
 
+/// One entry of a list that is tried in order. Neighbours that carry a weight share one
+/// turn: the first of them is drawn by weight, the rest follow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Choice<T> {
+    /// The entry.
+    pub what: T,
+    /// Its share among its weighted neighbours; 0 = has a turn of its own.
+    pub weight: u32,
+}
+
+impl<T> Choice<T> {
+    /// An entry with a turn of its own.
+    pub fn plain(what: T) -> Self {
+        Self { what, weight: 0 }
+    }
+}
+
+/// Which number a trunk's far end is shown as the caller's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CallerId {
+    /// Always this one, without a name.
+    Fixed(String),
+    /// The caller's own: so many leading digits removed, these put before. None and
+    /// nothing passes it on as it is.
+    Own {
+        /// Leading characters removed.
+        strip: usize,
+        /// Put before the rest.
+        prepend: String,
+    },
+}
+
+impl Default for CallerId {
+    fn default() -> Self {
+        Self::Own {
+            strip: 0,
+            prepend: String::new(),
+        }
+    }
+}
+
 /// A trunk to another exchange.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrunkSpec {
     /// SIP URIs (without user) calls are sent to, in order.
-    pub destinations: Vec<String>,
+    pub destinations: Vec<Choice<String>>,
     /// Source networks calls are accepted from, in CIDR notation.
     pub sources: Vec<ipnet::IpNet>,
-    /// Channels, counted over the whole cluster.
+    /// Channels, counted over the whole cluster and both directions.
     pub channels: u32,
+    /// Calls that may begin within any second, in both directions; 0 = no limit.
+    pub cps: u32,
+    /// How long a destination may say nothing at all before the next one is tried, ms.
+    pub failover_ms: u64,
+    /// Number shown as the caller's.
+    pub caller_id: CallerId,
     /// Interval of OPTIONS checks, s; 0 = none.
     pub qualify_s: u32,
 }
@@ -127,8 +174,8 @@ pub struct RouteSpec {
     pub prefix: String,
     /// Leading digits removed before dialling.
     pub strip: usize,
-    /// Trunk used.
-    pub trunk: TrunkName,
+    /// Trunks used, in order.
+    pub trunks: Vec<Choice<TrunkName>>,
 }
 
 /// How numbers are written in the tenant's country.

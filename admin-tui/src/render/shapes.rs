@@ -66,8 +66,9 @@ shapes! {
             "answered_at" "ended_at"];
     /// A trunk.
     TRUNK: ["TRUNK" "name", "STATE" "state", "CHANNELS" "channels", "IN USE" "in_use",
-        "PEAK" "peak"],
-        csv ["name" "channels" "in_use" "peak" "state"];
+        "PEAK" "peak", "RELEASING" "releasing", "REFUSED" "refused", "DOUBTFUL" "doubtful"],
+        csv ["name" "channels" "in_use" "peak" "state" "peak_at" "releasing" "cps" "seized"
+            "refused" "doubtful"];
     /// A call detail record.
     CDR: ["STARTED" "started_at", "FROM" "from", "TO" "to", "DISPOSITION" "disposition",
         "WAIT" "wait_ms", "TALK" "talk_ms", "QUEUE" "queue", "AGENT" "agent", "NODE" "node",

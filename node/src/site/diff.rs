@@ -5,7 +5,8 @@ use std::fmt::{Debug, Display};
 
 use strowger_core::ids::{AgentId, Extension, QueueName};
 use strowger_core::site::{
-    AgentSpec, ExtensionSpec, NumberSpec, QueueSpec, Site, TakeoverMode, Target, TrunkSpec,
+    AgentSpec, CallerId, Choice, ExtensionSpec, NumberSpec, QueueSpec, Site, TakeoverMode, Target,
+    TrunkSpec,
 };
 
 /// Lines shown; further ones are counted.
@@ -103,9 +104,12 @@ pub fn difference(old: Option<&Site>, new: &Site) -> Difference {
     });
     let routes = |site: &Site| -> Vec<String> {
         let line = |route: &strowger_core::site::RouteSpec| {
+            let trunks: Vec<String> = route.trunks.iter().map(choice).collect();
             format!(
                 "{} strip {} trunk {}",
-                route.prefix, route.strip, route.trunk
+                route.prefix,
+                route.strip,
+                trunks.join(", ")
             )
         };
         site.routes.iter().map(line).collect()
@@ -196,11 +200,31 @@ fn agent_fields(spec: &AgentSpec) -> Fields {
 
 fn trunk_fields(spec: &TrunkSpec) -> Fields {
     vec![
-        ("destinations", list(spec.destinations.iter())),
+        ("destinations", list(spec.destinations.iter().map(choice))),
         ("sources", list(spec.sources.iter())),
         ("channels", spec.channels.to_string()),
+        ("cps", spec.cps.to_string()),
+        ("failover_s", (spec.failover_ms / 1_000).to_string()),
+        ("caller_id", caller_id(&spec.caller_id)),
         ("qualify_s", spec.qualify_s.to_string()),
     ]
+}
+
+fn choice<T: Display>(choice: &Choice<T>) -> String {
+    match choice.weight {
+        0 => choice.what.to_string(),
+        weight => format!("{} weight={weight}", choice.what),
+    }
+}
+
+fn caller_id(rule: &CallerId) -> String {
+    match rule {
+        CallerId::Fixed(number) => format!("fixed:{number}"),
+        CallerId::Own { strip: 0, prepend } if prepend.is_empty() => "pass".to_owned(),
+        CallerId::Own { strip: 0, prepend } => format!("prepend:{prepend}"),
+        CallerId::Own { strip, prepend } if prepend.is_empty() => format!("strip:{strip}"),
+        CallerId::Own { strip, prepend } => format!("strip:{strip} prepend:{prepend}"),
+    }
 }
 
 /// The first digits of a blob's hash: enough to see that it changed.

@@ -8,6 +8,7 @@ mod crm;
 pub mod diff;
 pub mod range;
 mod read;
+mod trunk;
 pub mod users;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -12,7 +12,7 @@ use strowger_core::site::{
     Strategy, TakeoverMode, Target, TrunkSpec,
 };
 
-use super::{SiteRead, crm, range, users};
+use super::{SiteRead, crm, range, trunk, users};
 use crate::document::{At, Section, nearest};
 use crate::fault::{Fault, code};
 use crate::limits;
@@ -335,22 +335,35 @@ impl<'a> Rest<'a> {
         let channels = part
             .number("channels", 1..=100_000)?
             .map_or(30, |number| number.value);
+        let cps = part
+            .number("cps", 0..=limits::TRUNK_CPS_MAX)?
+            .map_or(0, |number| number.value);
+        let failover_ms = part
+            .number("failover_s", 1..=4)?
+            .map_or(3, |number| number.value)
+            * 1_000;
+        let caller_id = part.text("caller_id")?;
         let qualify_s = qualify(&mut part)?;
         part.finish()?;
         if let Some(auth) = auth.filter(|auth| auth.value != "ip") {
             return Err(wrong(&auth, "a kind of authentication", "use \"ip\""));
         }
-        for destination in &destinations {
-            check_uri(destination, true)?;
-        }
+        let destinations = trunk::choices(&destinations, |text| {
+            check_uri(text, true)?;
+            Ok(text.value.clone())
+        })?;
+        let caller_id = caller_id.as_ref().map(trunk::caller_id).transpose()?;
         let sources = sources
             .iter()
             .map(|source| parsed(source, "a network such as \"192.0.2.0/24\""))
             .collect::<Result<_, _>>()?;
         let spec = TrunkSpec {
-            destinations: destinations.into_iter().map(|one| one.value).collect(),
+            destinations,
             sources,
             channels: u32::try_from(channels).unwrap_or(u32::MAX),
+            cps: u32::try_from(cps).unwrap_or(u32::MAX),
+            failover_ms,
+            caller_id: caller_id.unwrap_or_default(),
             qualify_s,
         };
         let known = self
@@ -366,8 +379,18 @@ impl<'a> Rest<'a> {
         let strip = part
             .number("strip", 0..=32)?
             .map_or(0, |number| number.value);
-        let trunk = part.required("trunk")?;
+        let place = part.place();
+        let (one, several) = (part.text("trunk")?, part.texts("trunks")?);
         part.finish()?;
+        let trunks = match (one, several) {
+            (Some(one), None) => vec![one],
+            (None, Some(several)) if !several.is_empty() => several,
+            _ => {
+                let what = "[[route]] needs either `trunk` or `trunks`";
+                let next = "write trunk = \"NAME\" or trunks = [\"NAME\", \"NAME\"]";
+                return Err(Fault::new(code::SITE_VALUE, what, next).at(place));
+            }
+        };
         let digits = prefix
             .value
             .bytes()
@@ -375,8 +398,11 @@ impl<'a> Rest<'a> {
         if !digits || prefix.value.is_empty() || prefix.value.len() > limits::NAME_LETTERS_MAX {
             return Err(wrong(&prefix, "a prefix", "use digits"));
         }
-        let trunks = self.read.site.trunks.keys().map(TrunkName::as_str);
-        referred("trunk", &trunk.value, &trunk.place, trunks)?;
+        let known = self.read.site.trunks.keys().map(TrunkName::as_str);
+        let trunks = trunk::choices(&trunks, |text| {
+            referred("trunk", &text.value, &text.place, known.clone())?;
+            Ok(TrunkName::from(text.value.as_str()))
+        })?;
         if self
             .read
             .site
@@ -389,7 +415,7 @@ impl<'a> Rest<'a> {
         self.read.site.routes.push(RouteSpec {
             prefix: prefix.value,
             strip: usize::try_from(strip).unwrap_or(0),
-            trunk: TrunkName::from(trunk.value.as_str()),
+            trunks,
         });
         Ok(())
     }

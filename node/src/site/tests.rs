@@ -233,6 +233,37 @@ fn mistakes_name_code_line_and_remedy() {
         ),
         ("weight = 100", "weight = -1", "SW0203", "", "0 to 1000000"),
         ("weight = 100", "wait = 100", "SW0202", "", "`weight`"),
+        ("channels = 60", "channels = 0", "SW0203", "", "1 to 100000"),
+        ("channels = 60", "failover_s = 5", "SW0203", "", "1 to 4"),
+        ("channels = 60", "cps = 5000", "SW0203", "", "0 to 1000"),
+        (
+            "channels = 60",
+            "caller_id = \"fixed:abc\"",
+            "SW0203",
+            "",
+            "strip:N prepend:DIGITS",
+        ),
+        (
+            "sip:127.0.0.50:5070\"",
+            "sip:127.0.0.50:5070 weight=0\"",
+            "SW0203",
+            "",
+            "from 1 to 1000",
+        ),
+        (
+            "\"sip:127.0.0.50:5070\"",
+            "\"sip:127.0.0.50:5070\", \"sip:127.0.0.50:5070\"",
+            "SW0204",
+            "",
+            "127.0.0.50",
+        ),
+        (
+            "trunk = \"peer\"",
+            "trunks = [\"peer\", \"pear\"]",
+            "SW0205",
+            "",
+            "`peer`",
+        ),
         ("[tenant]", "[tenant", "SW0201", "", "TOML"),
         ("name = \"demo\"", "name = \"d m\"", "SW0203", "", "letters"),
     ];
@@ -251,6 +282,57 @@ fn mistakes_name_code_line_and_remedy() {
         );
         assert!(message.contains(words), "{message} says {words}");
     }
+}
+
+#[test]
+fn trunks_are_listed_in_order_with_weights() {
+    use strowger_core::site::CallerId;
+    let text = GOOD
+        .replace(
+            "destinations = [\"sip:127.0.0.50:5070\"]",
+            "destinations = [\"sip:127.0.0.50:5070 weight=3\", \"sip:127.0.0.51:5070\"]\n\
+             cps = 10\nfailover_s = 2\ncaller_id = \"strip:1 prepend:+49\"",
+        )
+        .replace(
+            "[[route]]\nprefix = \"9\"\nstrip = 1\ntrunk = \"peer\"",
+            "[[trunk]]\nname = \"other\"\n[[route]]\nprefix = \"9\"\nstrip = 1\n\
+             trunks = [\"other weight=2\", \"peer weight=1\"]",
+        );
+    let site = read("s", &text, &attachments()).expect("valid").site;
+    let trunk = site.trunks.get(&"peer".into()).expect("a trunk");
+    let weights: Vec<(&str, u32)> = trunk
+        .destinations
+        .iter()
+        .map(|one| (one.what.as_str(), one.weight))
+        .collect();
+    assert_eq!(
+        weights,
+        [("sip:127.0.0.50:5070", 3), ("sip:127.0.0.51:5070", 0)]
+    );
+    assert_eq!((trunk.cps, trunk.failover_ms), (10, 2_000));
+    let own = CallerId::Own {
+        strip: 1,
+        prepend: "+49".to_owned(),
+    };
+    assert_eq!(trunk.caller_id, own);
+    let route = site.routes.iter().find(|route| route.prefix == "9");
+    let trunks: Vec<String> = route
+        .expect("a route")
+        .trunks
+        .iter()
+        .map(|one| format!("{} {}", one.what, one.weight))
+        .collect();
+    assert_eq!(trunks, ["other 2", "peer 1"]);
+    let old = super::read("s", GOOD, &attachments()).expect("valid").site;
+    assert_eq!(
+        diff::difference(Some(&old), &site).lines,
+        [
+            "~ trunk peer: destinations sip:127.0.0.50:5070 → sip:127.0.0.50:5070 weight=3,sip:127.0.0.51:5070, cps 0 → 10, failover_s 3 → 2, caller_id pass → strip:1 prepend:+49",
+            "+ trunk other",
+            "- route 9 strip 1 trunk peer",
+            "+ route 9 strip 1 trunk other weight=2, peer weight=1",
+        ]
+    );
 }
 
 #[test]

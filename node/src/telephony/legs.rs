@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use strowger_actors::ports::{Answer, LegEvent, Legs};
-use strowger_core::call::{CallRow, Cause, Confirmation, FlowRef, LegTarget, Transport};
+use strowger_core::call::{CallRow, Cause, Confirmation, FlowRef, LegRole, LegTarget, Transport};
 use strowger_core::ids::{CallId, LegId};
 use strowger_core::outstanding::Audio;
 use strowger_media::{PlayToken, Repeat, Tone};
@@ -28,6 +28,9 @@ use super::sound::key_of;
 
 /// How long our own ending of a leg may take before it counts as done.
 const ENDING: Duration = Duration::from_secs(2);
+/// The same for a leg that holds a channel of a trunk: without an answer of the far end
+/// the channel is in doubt, and it is not given to another call before that.
+const ENDING_TRUNK: Duration = Duration::from_secs(5);
 /// Length of the confirmation of a feature code, ms.
 const CONFIRMATION_MS: u32 = 600;
 
@@ -232,11 +235,11 @@ fn take(shared: &Arc<Shared>, leg: LegId, event: SipEvent) {
             cause.q850 = q850.unwrap_or(cause.q850);
             report(shared, leg, ended(cause));
         }
-        SipEvent::Timeout => report(shared, leg, ended(Cause::from_status(408))),
+        SipEvent::Timeout => report(shared, leg, ended(Cause::SILENCE)),
         SipEvent::Cancelled => report(shared, leg, ended(Cause::CANCELLED)),
         SipEvent::Ended { by, q850 } => {
             let normal = if by == By::Lost {
-                Cause::from_status(408)
+                Cause::SILENCE
             } else {
                 Cause::NORMAL
             };
@@ -425,12 +428,16 @@ impl NodeLegs {
         let mut to = uri.clone();
         to.params.clear();
         to.headers.clear();
-        let mut from = NameAddr::new(Uri::sip(
-            Some(&call.from.number),
-            &strowger_sip::message::host_of(address),
-            None,
-        ));
-        from.display = Some(call.from.display.clone()).filter(|display| !display.is_empty());
+        let role = call.leg(leg).map(|row| &row.role);
+        let (number, display, failover) = {
+            let state = shared.state.read();
+            let role = role.unwrap_or(&LegRole::Caller);
+            let (number, display) = state.shown_caller(call, role);
+            (number, display, state.failover(call, role))
+        };
+        let host = strowger_sip::message::host_of(address);
+        let mut from = NameAddr::new(Uri::sip(Some(&number), &host, None));
+        from.display = Some(display).filter(|display| !display.is_empty());
         let spec = InviteSpec {
             token,
             target: uri,
@@ -448,8 +455,22 @@ impl NodeLegs {
                 warn!(%leg, %why, "a leg cannot be made");
                 Cause::CONGESTION
             })?;
+        if let Some(patience) = failover {
+            self.watch(leg, sip.clone(), Duration::from_millis(patience));
+        }
         shared.legs.with(leg, |entry| entry.sip = Some(sip));
         Ok(())
+    }
+
+    /// Reports an outgoing leg to which nothing at all has come back in time.
+    fn watch(&self, leg: LegId, sip: Leg, patience: Duration) {
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            tokio::time::sleep(patience).await;
+            if !sip.is_heard() {
+                report(&shared, leg, LegEvent::Silent);
+            }
+        });
     }
 
     /// The path to a phone. A phone that is where its contact says is called from the
@@ -487,14 +508,31 @@ impl NodeLegs {
         self.shared.state.read().holder(flow.local.ip()) == Some(flow.node)
     }
 
-    /// Ends a leg that was not over 2 s after we said so.
+    /// Ends a leg that was not over a while after we said so.
     fn end_by_force(&self, leg: LegId) {
         let shared = Arc::clone(&self.shared);
+        let call = shared.legs.with(leg, |entry| entry.call);
+        let over_trunk = call.is_some_and(|call| {
+            let state = shared.state.read();
+            let row = state.calls.get(&call);
+            row.is_some_and(|row| {
+                row.leg(leg).is_some_and(|one| match &one.role {
+                    LegRole::Caller => row.from.trunk.is_some(),
+                    LegRole::Trunk(..) => true,
+                    LegRole::Extension(_) | LegRole::Agent(_) => false,
+                })
+            })
+        });
+        let (patience, cause) = if over_trunk {
+            (ENDING_TRUNK, Cause::SILENCE)
+        } else {
+            (ENDING, Cause::NORMAL)
+        };
         tokio::spawn(async move {
-            tokio::time::sleep(ENDING).await;
+            tokio::time::sleep(patience).await;
             let still = shared.legs.with(leg, |entry| !entry.ended).unwrap_or(false);
             if still {
-                report(&shared, leg, ended(Cause::NORMAL));
+                report(&shared, leg, ended(cause));
             }
         });
     }

@@ -5,4 +5,6 @@ pub mod address;
 pub mod agent;
 pub mod assignment;
 pub mod figure;
+pub mod leftover;
 pub mod registration;
+pub mod trunk;

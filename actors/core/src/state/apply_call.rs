@@ -1,5 +1,6 @@
 //! Calls: arrival, what was seen of their legs, and their end.
 
+use super::apply_trunk::NoWay;
 use super::command::{CallArrived, Observation, Refusal, Reply};
 use super::event::Value;
 use super::{Deadline, Of, State, Wake};
@@ -62,17 +63,16 @@ impl State {
         if let Some(extension) = caller {
             self.occupy(&(tenant.clone(), extension), id);
         }
+        let seized = self.seize_incoming(id);
         let refused = match destination {
+            _ if seized.is_err() => seized.err().map(|cause| (Disposition::Failed, cause)),
             Destination::Refused(cause) => Some((Disposition::Rejected, cause)),
             Destination::Extension(number) => {
                 let key = (tenant, number);
                 let targets = self.extension_targets(&key);
                 self.ring(id, &LegRole::Extension(key.1), targets)
             }
-            Destination::Trunk { trunk, uri, number } => {
-                let target = LegTarget { uri, flow: None };
-                self.ring(id, &LegRole::Trunk(trunk, number), vec![target])
-            }
+            Destination::Trunk { .. } => self.ring_trunk(id),
             Destination::Queue {
                 queue,
                 greeting,
@@ -159,12 +159,29 @@ impl State {
         for target in targets {
             self.add_leg(id, role.clone(), target);
         }
+        self.rings(id);
+        None
+    }
+
+    /// Sends the call out over a trunk; says how it ends when none takes it.
+    fn ring_trunk(&mut self, id: CallId) -> Option<(Disposition, Cause)> {
+        match self.dial_out(id) {
+            Ok(()) => {
+                self.rings(id);
+                None
+            }
+            Err(NoWay::Full) => Some((Disposition::Failed, Cause::CONGESTION)),
+            Err(NoWay::Tried) => Some((Disposition::Failed, Cause::UNKNOWN_NUMBER)),
+        }
+    }
+
+    /// Far phones ring from now on.
+    fn rings(&mut self, id: CallId) {
         self.at(
             self.meta.now.plus(limits::EXTENSION_RING_MS),
             Deadline::Call(id),
         );
         self.touch_call(id);
-        None
     }
 
     fn enter_queue(
@@ -228,9 +245,10 @@ impl State {
     }
 
     /// Adds an outgoing leg to be rung.
-    pub(super) fn add_leg(&mut self, id: CallId, role: LegRole, target: LegTarget) {
+    pub(super) fn add_leg(&mut self, id: CallId, role: LegRole, target: LegTarget) -> LegId {
+        let leg_id = LegId(self.mint());
         let leg = LegRow {
-            id: LegId(self.mint()),
+            id: leg_id,
             role,
             remote: Some(target.uri.clone()),
             target: Some(target),
@@ -246,13 +264,14 @@ impl State {
             checkpoint: None,
         };
         let Some(call) = self.calls.get_mut(&id) else {
-            return;
+            return leg_id;
         };
         let seat = Self::seat_of(call, &leg.role);
         call.legs.push(leg);
         if let Some(seat) = seat {
             self.occupy(&seat, id);
         }
+        leg_id
     }
 
     /// Merges what the owner saw.
@@ -292,6 +311,7 @@ impl State {
                     self.leg_held(id, leg, held, checkpoint);
                 }
                 Observation::Confirmed { leg } => self.confirmed(id, leg),
+                Observation::LegSilent { leg } => self.leg_silent(id, leg),
             }
         }
         self.settle(id);
@@ -410,9 +430,10 @@ impl State {
         if leg.sip_call_id.is_empty() {
             leg.sip_call_id = sip_call_id;
         }
-        let (role, want) = (leg.role.clone(), leg.want);
+        let (role, want, ended) = (leg.role.clone(), leg.want, leg.clone());
         let never_up = role == LegRole::Caller && leg.answered_at.is_none();
         call.note_hold(now);
+        let trunk = Self::trunk_of(call, &ended);
         let stage = call.stage.clone();
         let bridged =
             matches!(&stage, Stage::Bridged { far } if role == LegRole::Caller || *far == leg_id);
@@ -426,6 +447,13 @@ impl State {
         };
         self.touch_call(id);
         self.vacate_leg(id, &role);
+        if let Some(trunk) = trunk {
+            self.free_channel(&trunk, leg_id);
+            // Nobody answered our BYE, CANCEL or INVITE.
+            if cause == Cause::SILENCE {
+                self.doubt_channel(&trunk, leg_id, id);
+            }
+        }
         if bridged {
             self.clear_call(id, ending);
         }
@@ -437,8 +465,15 @@ impl State {
                 }
                 Stage::Bridged { .. } | Stage::Clearing => {}
             },
-            LegRole::Extension(_) | LegRole::Trunk(..) => {
+            LegRole::Extension(_) => {
                 if matches!(stage, Stage::Ringing { .. }) {
+                    self.far_legs_failed(id);
+                }
+            }
+            LegRole::Trunk(..) => {
+                let rings = matches!(stage, Stage::Ringing { .. });
+                let again = want == Want::Alert && Self::is_worth_another(cause);
+                if rings && (!again || self.dial_out(id).is_err()) {
                     self.far_legs_failed(id);
                 }
             }
@@ -453,9 +488,11 @@ impl State {
         let Some(call) = self.calls.get(&id) else {
             return;
         };
-        let mut far = call.legs.iter().skip(1);
+        let far = || call.legs.iter().skip(1);
         let everywhere = |leg: &LegRow| leg.cause.is_some_and(Cause::is_global);
-        if far.clone().any(LegRow::is_live) && !far.any(everywhere) {
+        // An attempt being taken back will not take the call any more.
+        let rung = |leg: &LegRow| leg.is_live() && !matches!(leg.want, Want::End(_));
+        if far().any(rung) && !far().any(everywhere) {
             return;
         }
         let causes = call.legs.iter().skip(1).filter_map(|leg| leg.cause);
@@ -468,7 +505,19 @@ impl State {
             _ => 5,
         };
         let best = causes.min_by_key(rank).unwrap_or(Cause::NO_ANSWER);
+        let beyond = |leg: &LegRow| matches!(leg.role, LegRole::Trunk(..));
+        let beyond = call.legs.iter().any(beyond);
         let ending = match best.status {
+            // What is amiss between us and a trunk says nothing about the number, and the
+            // caller may try again; everything else he is told as it came.
+            401 | 407 | 408 | 481 | 500..=599 if beyond => (
+                Disposition::Failed,
+                Cause {
+                    status: 503,
+                    q850: best.q850,
+                },
+            ),
+            404 | 405 if beyond => (Disposition::Rejected, best),
             486 | 600 => (
                 Disposition::Busy,
                 Cause {
@@ -630,7 +679,7 @@ impl State {
         }
     }
 
-    fn want_end(&mut self, id: CallId, leg: LegId, cause: Cause) {
+    pub(super) fn want_end(&mut self, id: CallId, leg: LegId, cause: Cause) {
         if let Some(leg) = self.calls.get_mut(&id).and_then(|call| call.leg_mut(leg)) {
             leg.want = Want::End(cause);
         }

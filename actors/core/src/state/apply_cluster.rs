@@ -129,6 +129,7 @@ impl State {
     fn lose_calls(&mut self, owner: NodeId) {
         let lost: Vec<CallId> = self.calls_of(owner).map(|call| call.id).collect();
         for call in lost {
+            self.leave_over(call);
             self.close_call(call, (Disposition::NodeLost, Cause::NODE_LOST));
         }
     }
@@ -234,6 +235,7 @@ impl State {
         self.site_addresses(&site);
         self.site_registrations(&tenant, &site);
         self.site_agents(&tenant, &site);
+        self.site_trunks(&site);
         for queue in site.queues.keys() {
             let key = (tenant.clone(), Subject::Queue(queue.clone()));
             if !self.figures.contains_key(&key) {

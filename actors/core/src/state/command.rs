@@ -67,6 +67,11 @@ pub enum Command {
         /// What to do.
         change: CrmChange,
     },
+    /// The far ends of legs of lost calls have answered finally. Observation.
+    Released {
+        /// The legs.
+        legs: Vec<LegId>,
+    },
 }
 
 /// What may become of customers. Decisions.
@@ -186,6 +191,12 @@ pub enum Observation {
     },
     /// The confirmation tone of a feature code has been played.
     Confirmed {
+        /// The leg.
+        leg: LegId,
+    },
+    /// The far end of an outgoing leg has said nothing at all for as long as its trunk
+    /// allows.
+    LegSilent {
         /// The leg.
         leg: LegId,
     },

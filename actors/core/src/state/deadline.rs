@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::State;
-use crate::ids::{AgentId, CallId, Extension, TenantId};
+use crate::ids::{AgentId, CallId, Extension, LegId, TenantId};
 use crate::limits;
 use crate::time::TimeMs;
 
@@ -23,6 +23,8 @@ pub enum Deadline {
     Clearing(CallId),
     /// Old events go.
     Events,
+    /// A leg of a lost call is given up.
+    Leftover(LegId),
 }
 
 impl State {
@@ -53,6 +55,7 @@ impl State {
                 Deadline::Clearing(call) => self.clearing_due(call),
                 // The flush that removes them knows when to look again.
                 Deadline::Events => self.batch.prune_events = true,
+                Deadline::Leftover(leg) => self.leftover_due(leg),
             }
         }
     }

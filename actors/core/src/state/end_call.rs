@@ -63,6 +63,7 @@ impl State {
             .get(&id)
             .filter(|call| call.stage == Stage::Clearing);
         if let Some(ending) = ending.map(|call| call.ending) {
+            self.doubt_live_channels(id);
             self.close_call(id, ending.unwrap_or((Disposition::Failed, Cause::FAILURE)));
         }
     }
@@ -102,6 +103,9 @@ impl State {
         call.note_hold(now);
         self.calls.insert(id, call.clone());
         for leg in &call.legs {
+            if let Some(trunk) = Self::trunk_of(&call, leg) {
+                self.free_channel(&trunk, leg.id);
+            }
             self.vacate_leg(id, &leg.role);
             if let LegRole::Agent(agent) = &leg.role {
                 self.release_agent(&(call.tenant.clone(), agent.clone()), &call);

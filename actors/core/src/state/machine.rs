@@ -221,6 +221,7 @@ impl State {
             Command::CallObserved { call, observations } => self.call_observed(call, observations),
             Command::Act { id, tenant, action } => self.act(id, &tenant, action),
             Command::Crm { id, tenant, change } => self.crm(rows, id, &tenant, change),
+            Command::Released { legs } => self.released(&legs),
         };
         self.record_contacts(rows);
         self.rebalance();

@@ -10,6 +10,7 @@ mod apply_call;
 mod apply_cluster;
 pub mod apply_crm;
 mod apply_registration;
+mod apply_trunk;
 pub mod command;
 pub mod count;
 mod deadline;
@@ -32,8 +33,10 @@ use crate::call::{CallRow, Stage};
 use crate::floor::address::{AddressRow, NodeRow};
 use crate::floor::agent::{AgentRow, AgentState, PhoneState};
 use crate::floor::figure::{FigureRow, Subject, Tally};
+use crate::floor::leftover::LeftoverRow;
 use crate::floor::registration::RegistrationRow;
-use crate::ids::{AgentId, CallId, Extension, NodeId, QueueName, TenantId, mint};
+use crate::floor::trunk::TrunkRow;
+use crate::ids::{AgentId, CallId, Extension, LegId, NodeId, QueueName, TenantId, TrunkName, mint};
 use crate::site::Site;
 use crate::time::TimeMs;
 
@@ -89,12 +92,18 @@ pub struct State {
     pub calls: BTreeMap<CallId, CallRow>,
     /// Live figures of queues and agents.
     pub figures: BTreeMap<Of<Subject>, Tally>,
+    /// Trunks.
+    pub trunks: BTreeMap<Of<TrunkName>, TrunkRow>,
+    /// Legs of lost calls whose far ends are still to be told.
+    pub leftovers: BTreeMap<LegId, LeftoverRow>,
     /// Deadlines in order.
     deadlines: BTreeSet<(TimeMs, Deadline)>,
     /// Calls each extension's phone is in. Derived from `calls`.
     occupied: BTreeMap<Of<Extension>, BTreeSet<CallId>>,
     /// Waiting calls by place. Derived from `calls`.
     waiting: BTreeMap<Of<QueueName>, BTreeMap<u64, CallId>>,
+    /// Legs that hold a channel of each trunk. Derived from `calls` and `leftovers`.
+    channels: BTreeMap<Of<TrunkName>, BTreeSet<LegId>>,
     /// Agents by the extension they work at. Derived from `agents`.
     seats: BTreeMap<Of<Extension>, BTreeSet<AgentId>>,
     /// What the entry being applied has touched.
@@ -117,9 +126,12 @@ impl Default for State {
             agents: BTreeMap::new(),
             calls: BTreeMap::new(),
             figures: BTreeMap::new(),
+            trunks: BTreeMap::new(),
+            leftovers: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             occupied: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            channels: BTreeMap::new(),
             seats: BTreeMap::new(),
             batch: store::Batch::default(),
         }
@@ -270,6 +282,7 @@ impl State {
                 broken.push(format!("{} waits without a place", call.id));
             }
         }
+        self.check_channels(&mut broken);
         broken
     }
 

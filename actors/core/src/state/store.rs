@@ -17,7 +17,7 @@ use super::machine::Wake;
 use super::{Deadline, FigureRow, MetaRow, Of, SiteRow, State};
 use crate::cdr::CdrRow;
 use crate::floor::figure::{Subject, Tally, figure_key, interval_key};
-use crate::ids::{AgentId, CallId, Extension, NodeId, TenantId};
+use crate::ids::{AgentId, CallId, Extension, LegId, NodeId, TenantId, TrunkName};
 use crate::limits;
 use crate::ports::{Rows, RowsRead, Table};
 use crate::time::TimeMs;
@@ -62,6 +62,8 @@ pub(super) struct Batch {
     pub(super) figures: BTreeSet<Of<Subject>>,
     /// What is counted of each quarter; added to its row.
     pub(super) intervals: BTreeMap<(Of<Subject>, TimeMs), Tally>,
+    pub(super) trunks: BTreeSet<Of<TrunkName>>,
+    pub(super) leftovers: BTreeSet<LegId>,
     pub(super) deadlines: Vec<(TimeMs, Deadline, bool)>,
     /// Sealed secrets to keep, or to delete.
     pub(super) secrets: Vec<(Of<Extension>, Option<Vec<u8>>)>,
@@ -218,6 +220,20 @@ impl State {
             tally.add(&counted);
             writer.put(Table::Interval, &key, &tally);
         }
+        for key in &batch.trunks {
+            writer.set(
+                Table::Trunk,
+                &named(&key.0, key.1.as_str()),
+                self.trunks.get(key),
+            );
+        }
+        for leg in &batch.leftovers {
+            writer.set(
+                Table::Leftover,
+                &leg.0.to_be_bytes(),
+                self.leftovers.get(leg),
+            );
+        }
         for (key, secret) in batch.secrets {
             let key = secret_key(&key.0, &key.1);
             match secret {
@@ -281,6 +297,14 @@ impl State {
         for_each(rows, Table::Figure, |row: FigureRow| {
             state.figures.insert((row.tenant, row.subject), row.tally);
         });
+        for_each(rows, Table::Trunk, |row: super::TrunkRow| {
+            state
+                .trunks
+                .insert((row.tenant.clone(), row.name.clone()), row);
+        });
+        for_each(rows, Table::Leftover, |row: super::LeftoverRow| {
+            state.leftovers.insert(row.leg, row);
+        });
         for_each(rows, Table::Call, |row: super::CallRow| {
             state.calls.insert(row.id, row);
         });
@@ -305,6 +329,7 @@ impl State {
         for call in calls {
             self.index_call(call);
         }
+        self.index_channels();
         for ((tenant, id), agent) in &self.agents {
             if let Some(extension) = &agent.extension {
                 let seat = (tenant.clone(), extension.clone());

@@ -17,7 +17,7 @@ use strowger_core::cdr::CdrRow;
 use strowger_core::floor::agent::AgentState;
 use strowger_core::floor::figure::{Subject, Tally, figure_key, interval_quarter};
 use strowger_core::floor::registration::{ContactWish, Register};
-use strowger_core::ids::{AgentId, CallId, Extension, LegId, NodeId};
+use strowger_core::ids::{AgentId, CallId, Extension, LegId, NodeId, TrunkName};
 use strowger_core::outstanding::{Audio, CallObserved, Effect, Phase, outstanding};
 use strowger_core::ports::{Meta, Proposal, RequestId, RowsRead, Table};
 use strowger_core::site::Site;
@@ -57,14 +57,15 @@ pub fn flow(node: u64, port: u16) -> FlowRef {
     }
 }
 
-/// A caller with a proven extension, or an anonymous one; a number with `+` is known.
+/// A caller with a proven extension, one over a trunk (`via-NAME`), or an anonymous one; a
+/// number with `+` is known.
 pub fn caller(from: &str) -> Caller {
     let known = site().extensions.contains_key(&Extension::from(from));
     Caller {
         number: from.to_string(),
         display: String::new(),
         extension: known.then(|| Extension::from(from)),
-        trunk: None,
+        trunk: from.strip_prefix("via-").map(TrunkName::from),
         e164: from.parse().ok(),
     }
 }

@@ -12,3 +12,4 @@ mod random;
 mod registration;
 mod rows;
 mod site;
+mod trunk;

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use strowger_core::floor::figure::Formula;
 use strowger_core::ids::{AgentId, BlobId, Extension, QueueName, TenantId};
 use strowger_core::site::{
-    AgentSpec, DigestAlgorithm, ExtensionSpec, NumberSpec, Numbering, QueueSpec, RouteSpec, Site,
-    Strategy, TakeoverMode, Target, TrunkSpec,
+    AgentSpec, CallerId, Choice, DigestAlgorithm, ExtensionSpec, NumberSpec, Numbering, QueueSpec,
+    RouteSpec, Site, Strategy, TakeoverMode, Target, TrunkSpec,
 };
 
 pub fn tenant() -> TenantId {
@@ -113,16 +113,19 @@ pub fn site() -> Site {
         trunks: BTreeMap::from([(
             "out".into(),
             TrunkSpec {
-                destinations: vec!["sip:127.0.0.80:5080".to_string()],
+                destinations: vec![Choice::plain("sip:127.0.0.80:5080".to_string())],
                 sources: Vec::new(),
                 channels: 10,
+                cps: 0,
+                failover_ms: 3_000,
+                caller_id: CallerId::default(),
                 qualify_s: 0,
             },
         )]),
         routes: vec![RouteSpec {
             prefix: "0".to_string(),
             strip: 1,
-            trunk: "out".into(),
+            trunks: vec![Choice::plain("out".into())],
         }],
         blobs: BTreeMap::new(),
     }

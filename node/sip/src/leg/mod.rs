@@ -271,6 +271,14 @@ impl Leg {
         self.with(|machine, core| machine.options(core))
     }
 
+    /// UAC: true once anything came back to our INVITE, be it 100 only; also when the leg
+    /// is gone.
+    #[must_use]
+    pub fn is_heard(&self) -> bool {
+        self.with(|machine, _| Ok(machine.is_heard()))
+            .unwrap_or(true)
+    }
+
     /// The dialog as it is now, for a checkpoint; `None` before one exists.
     #[must_use]
     pub fn dialog(&self) -> Option<Dialog> {

@@ -404,6 +404,15 @@ impl Machine {
         self.send_invite(core, request);
     }
 
+    /// True once anything came back to our INVITE.
+    pub(super) fn is_heard(&self) -> bool {
+        let waiting = self
+            .calling
+            .as_ref()
+            .filter(|_| self.phase == Phase::Outgoing);
+        waiting.is_none_or(|calling| calling.provisional)
+    }
+
     pub(super) fn on_invite_timeout(&mut self, core: &Core) {
         match self.phase {
             Phase::Outgoing => {
