@@ -29,6 +29,21 @@ pub struct Client {
     attached: Arc<AtomicUsize>,
 }
 
+/// How a request is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Reads.
+    Get,
+    /// Asks for something to be done.
+    Post,
+    /// Replaces.
+    Put,
+    /// Changes a part.
+    Patch,
+    /// Removes.
+    Delete,
+}
+
 /// What a request does when no answer comes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Repeat {
@@ -99,7 +114,7 @@ impl Client {
     /// # Errors
     /// Any [`Failure`] of a request.
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        let (endpoint, value) = self.request(path, None::<&()>, Repeat::Harmless)?;
+        let (endpoint, value) = self.request(Verb::Get, path, None::<&()>, Repeat::Harmless)?;
         typed(endpoint, value)
     }
 
@@ -109,7 +124,7 @@ impl Client {
     /// Any [`Failure`] of a request.
     pub fn get_from<T: DeserializeOwned>(&self, index: usize, path: &str) -> Result<T, Failure> {
         let endpoint = self.endpoint(index);
-        match self.attempt(endpoint, path, None::<&()>) {
+        match self.attempt(endpoint, Verb::Get, path, None::<&()>) {
             Ok((status, text)) => typed(endpoint, judge(endpoint, status, &text)?),
             Err(missed) => Err(Failure::NoNode {
                 tried: format!("{endpoint} {}", missed.why),
@@ -122,11 +137,25 @@ impl Client {
     /// # Errors
     /// Any [`Failure`] of a request.
     pub fn post(&self, path: &str, body: &impl Serialize) -> Result<Value, Failure> {
-        Ok(self.request(path, Some(body), Repeat::Doubtful)?.1)
+        self.send(Verb::Post, path, Some(body))
+    }
+
+    /// Sends `body`, if any, to `path` with `verb`.
+    ///
+    /// # Errors
+    /// Any [`Failure`] of a request.
+    pub fn send(
+        &self,
+        verb: Verb,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<Value, Failure> {
+        Ok(self.request(verb, path, body, Repeat::Doubtful)?.1)
     }
 
     fn request(
         &self,
+        verb: Verb,
         path: &str,
         body: Option<&impl Serialize>,
         repeat: Repeat,
@@ -137,7 +166,7 @@ impl Client {
         for step in 0..self.access.endpoints.len() {
             let index = (first + step) % self.access.endpoints.len();
             let endpoint = self.endpoint(index);
-            match self.attempt(endpoint, path, body) {
+            match self.attempt(endpoint, verb, path, body) {
                 Ok((503, text)) => {
                     let failure = judge(endpoint, 503, &text).err();
                     unavailable = unavailable.or(failure);
@@ -163,6 +192,7 @@ impl Client {
     fn attempt(
         &self,
         endpoint: &Endpoint,
+        verb: Verb,
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<(u16, String), Missed> {
@@ -170,14 +200,21 @@ impl Client {
         let bearer = self.access.token.as_ref().map(Token::header);
         let answer = match body {
             None => {
-                let mut request = self.agent.get(&url);
+                let mut request = match verb {
+                    Verb::Delete => self.agent.delete(&url),
+                    _ => self.agent.get(&url),
+                };
                 if let Some(bearer) = &bearer {
                     request = request.header("Authorization", bearer);
                 }
                 request.call()
             }
             Some(body) => {
-                let mut request = self.agent.post(&url);
+                let mut request = match verb {
+                    Verb::Put => self.agent.put(&url),
+                    Verb::Patch => self.agent.patch(&url),
+                    Verb::Get | Verb::Post | Verb::Delete => self.agent.post(&url),
+                };
                 if let Some(bearer) = &bearer {
                     request = request.header("Authorization", bearer);
                 }

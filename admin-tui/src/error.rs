@@ -91,6 +91,14 @@ pub enum Failure {
         /// File and line that names it.
         place: String,
     },
+    /// A file of customers cannot be read, or what it refused not be written.
+    #[error("customers: {what}")]
+    CustomerFile {
+        /// What is wrong.
+        what: String,
+        /// File and line.
+        place: String,
+    },
     /// The token or CA file cannot be used.
     #[error("{}: {why}", path.display())]
     Secret {
@@ -123,7 +131,10 @@ impl Failure {
             Self::NoNode { .. } | Self::NoAnswer { .. } => Exit::Unreachable,
             Self::Answered { exit, .. } => *exit,
             Self::Garbled { .. } | Self::Unwell { .. } => Exit::Refused,
-            Self::Site { .. } | Self::Attachment { .. } | Self::Secret { .. } => Exit::InvalidFile,
+            Self::Site { .. }
+            | Self::Attachment { .. }
+            | Self::CustomerFile { .. }
+            | Self::Secret { .. } => Exit::InvalidFile,
         }
     }
 
@@ -178,6 +189,12 @@ impl Failure {
                 "the console needs a terminal",
                 Some(why),
                 "run it in a terminal, or use the list commands",
+            ),
+            Self::CustomerFile { what, place } => problem(
+                "SW0912",
+                what,
+                Some(place),
+                "give a CSV file in UTF-8 whose first line names the columns, id among them",
             ),
             Self::Address { url, why } => problem(
                 "SW0910",

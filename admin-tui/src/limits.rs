@@ -79,3 +79,12 @@ pub const HASH_PAUSE: Duration = Duration::from_millis(120);
 
 /// Smallest terminal the console draws on.
 pub const TERMINAL_MIN: (u16, u16) = (60, 12);
+
+/// Customers sent at once; the exchange takes no more.
+pub const IMPORT_ROWS: usize = 1_000;
+
+/// An import tries this long to find a node that takes its rows before it gives up.
+pub const IMPORT_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two attempts of an import.
+pub const IMPORT_RETRY: Duration = Duration::from_millis(500);

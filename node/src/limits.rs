@@ -110,3 +110,16 @@ pub const DEMO_START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Longest wait for the demonstration's nodes to end before they are killed.
 pub const DEMO_STOP_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Rows of one upload of customers: two commands, so that calls wait behind no more.
+pub const IMPORT_UPLOAD_ROWS: usize = 1_000;
+
+/// Bytes of one upload of customers.
+pub const IMPORT_BYTES_MAX: usize = 16 << 20;
+
+/// Longest wait for the commit of imported rows.
+pub const IMPORT_COMMIT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Longest wait until this node has applied what the leader answered, before what was
+/// written is read here.
+pub const APPLY_WAIT: Duration = Duration::from_secs(2);

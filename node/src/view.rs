@@ -18,6 +18,9 @@ use strowger_core::state::State;
 use strowger_core::state::event::{EventRow, Value, event_position};
 use strowger_core::time::TimeMs;
 
+mod customers;
+
+pub use self::customers::{customer, import, interaction};
 use crate::peer::PeerStatus;
 
 fn count(n: usize) -> u64 {

@@ -5,8 +5,15 @@
 //! integer milliseconds (`…_ms`), ids prefixed strings, absent is `null`. Fields
 //! may be added; none changes its name or meaning.
 
+mod customers;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+pub use self::customers::{
+    Customer, CustomerCard, CustomerImport, CustomerLine, CustomerPatch, CustomerProfile,
+    CustomerReject, CustomerUpload, Interaction,
+};
 
 /// A node of the cluster as the answering node sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -352,6 +359,13 @@ pub enum Action {
     CallHangup {
         /// Call id.
         call: String,
+    },
+    /// Says which customer a live call is with.
+    CallCustomer {
+        /// Call id.
+        call: String,
+        /// Customer id; `null` when it is none after all.
+        customer: Option<String>,
     },
     /// Stops new calls at a node and moves its addresses away as they become free.
     NodeDrain {

@@ -96,6 +96,12 @@ pub enum Verb {
         #[command(subcommand)]
         verb: ThingVerb,
     },
+    /// Customers and their contacts
+    Customer {
+        /// What to do.
+        #[command(subcommand)]
+        verb: CustomerVerb,
+    },
     /// Call detail records
     Cdr {
         /// What to do.
@@ -269,5 +275,58 @@ pub enum CdrVerb {
         /// At most this many
         #[arg(long, value_name = "N")]
         limit: Option<u64>,
+    },
+}
+
+/// Verbs of customers.
+#[derive(Debug, Subcommand)]
+pub enum CustomerVerb {
+    /// Take in a CSV file with the columns id, name, tier, tags, number, owner; others
+    /// become fields
+    Import {
+        /// The file
+        file: PathBuf,
+        /// Go on where an earlier import of the same file ended
+        #[arg(long)]
+        resume: bool,
+    },
+    /// List them
+    List {
+        /// Those with this number
+        #[arg(long, value_name = "N")]
+        number: Option<String>,
+        /// Those whose name begins like this
+        #[arg(long, value_name = "TEXT")]
+        name: Option<String>,
+        /// Id of the last customer already read
+        #[arg(long, value_name = "ID")]
+        after: Option<String>,
+        /// At most this many
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+    },
+    /// Show one with the latest contacts
+    Show {
+        /// The customer
+        id: String,
+    },
+    /// Change one: name, tier, tags, number, owner; other keys are fields
+    Edit {
+        /// The customer
+        id: String,
+        /// Make a new one
+        #[arg(long)]
+        new: bool,
+        /// Only if it is at this version
+        #[arg(long, value_name = "N", conflicts_with = "new")]
+        version: Option<u64>,
+        /// What to set; an empty value takes it away
+        #[arg(value_name = "KEY=VALUE", required = true)]
+        changes: Vec<String>,
+    },
+    /// Remove one with the timeline
+    Remove {
+        /// The customer
+        id: String,
     },
 }

@@ -29,6 +29,7 @@ pub fn run(session: &Session, verb: Verb) -> Result<Exit, Failure> {
         | Verb::Site { .. }
         | Verb::Agent { .. }
         | Verb::Call { .. }
+        | Verb::Customer { .. }
         | Verb::Events { .. }
         | Verb::Doctor
         | Verb::Console => unreachable!("these families have rooms of their own"),

@@ -1,8 +1,10 @@
 //! The operator's commands: one file per family of verbs.
 
 mod args;
+mod customer;
 mod doctor;
 mod events;
+mod import;
 mod lists;
 mod site;
 
@@ -17,7 +19,7 @@ use crate::endpoint::Access;
 use crate::error::{Exit, Failure};
 use crate::render::{self, Output, shape};
 use crate::{console, limits};
-use args::{AgentVerb, Args, CallVerb, NodeVerb, SiteVerb, Verb};
+use args::{AgentVerb, Args, CallVerb, CustomerVerb, NodeVerb, SiteVerb, Verb};
 
 /// What every command needs.
 struct Session {
@@ -58,6 +60,9 @@ fn run(args: Args) -> Result<Exit, Failure> {
     let timeout = match &args.verb {
         Verb::Site {
             verb: SiteVerb::Apply { .. },
+        }
+        | Verb::Customer {
+            verb: CustomerVerb::Import { .. },
         } => limits::APPLY_TIMEOUT,
         Verb::Console => limits::CONSOLE_TIMEOUT,
         _ => limits::ANSWER_TIMEOUT,
@@ -74,6 +79,7 @@ fn run(args: Args) -> Result<Exit, Failure> {
         Verb::Node { verb } => node(&session, verb),
         Verb::Agent { verb } => agent(&session, verb),
         Verb::Call { verb } => call(&session, verb),
+        Verb::Customer { verb } => customer::run(&session, verb),
         Verb::Cluster { .. }
         | Verb::Extension { .. }
         | Verb::Registration { .. }

@@ -509,6 +509,10 @@ pub fn describe(action: &Action) -> String {
         Action::AgentPause { agent, .. } => format!("pause agent {agent}"),
         Action::AgentReady { agent } => format!("make agent {agent} ready"),
         Action::CallHangup { call } => format!("hang up {call}"),
+        Action::CallCustomer { call, customer } => {
+            let customer = customer.as_deref().unwrap_or("nobody known");
+            format!("say that {call} is with {customer}")
+        }
         Action::NodeDrain { node } => format!("drain {node}"),
         Action::NodeUndrain { node } => format!("undrain {node}"),
         Action::NodeRemove { node } => format!("remove {node}"),

@@ -76,6 +76,24 @@ shapes! {
         csv ["id" "cursor" "call" "from" "to" "started_at" "queued_at" "answered_at" "ended_at"
             "wait_ms" "talk_ms" "queue" "agent" "node" "disposition" "sip_status" "q850"
             "legs"];
+    /// A customer.
+    CUSTOMER: ["CUSTOMER" "id", "NAME" "name", "TIER" "tier", "NUMBERS" "numbers",
+        "TAGS" "tags", "OWNER" "owner", "LAST CONTACT" "last_contact_at",
+        "LAST AGENT" "last_agent", "VERSION" "version"],
+        csv ["id" "name" "tier" "tags" "numbers" "owner" "fields" "version" "created_at"
+            "updated_at" "last_contact_at" "last_agent"];
+    /// A contact of a customer.
+    INTERACTION: ["AT" "at", "CHANNEL" "channel", "DIRECTION" "direction", "QUEUE" "queue",
+        "AGENT" "agent", "DISPOSITION" "disposition", "WAIT" "wait_ms", "TALK" "talk_ms",
+        "CALL" "call"],
+        csv ["id" "cursor" "at" "channel" "direction" "call" "queue" "agent" "disposition"
+            "wait_ms" "talk_ms"];
+    /// An import of customers.
+    IMPORT: ["IMPORT" "id", "STATE" "state", "ROWS" "rows", "CREATED" "created",
+        "UPDATED" "updated", "UNCHANGED" "unchanged", "REJECTED" "rejected",
+        "BEGAN" "began_at", "ENDED" "ended_at"],
+        csv ["id" "state" "rows" "created" "updated" "unchanged" "rejected" "began_at"
+            "updated_at" "ended_at"];
     /// The figures of a queue.
     FIGURES: ["TENANT" "tenant", "QUEUE" "queue", "OFFERED" "offered", "ANSWERED" "answered",
         "ABANDONED" "abandoned", "OVERFLOWED" "overflowed", "CALLBACK" "callback_taken",

@@ -8,9 +8,9 @@ use axum::extract::State;
 use serde::Deserialize;
 use strowger_cluster::MemberError;
 use strowger_core::api;
-use strowger_core::ids::{AgentId, CallId, Extension, NodeId, TenantId};
+use strowger_core::ids::{AgentId, CallId, CustomerId, Extension, NodeId, TenantId};
 use strowger_core::ports::{Outcome, Proposer};
-use strowger_core::state::command::{Action, Command, Reply};
+use strowger_core::state::command::{Action, Command, CrmChange, Reply};
 use strowger_core::state::machine::{decode_reply, encode_command};
 use strowger_core::time::TimeMs;
 
@@ -22,7 +22,7 @@ use crate::limits;
 type Shared = State<Arc<Office>>;
 
 /// Letters of an id chosen by a sender and of a reason.
-const WORDS_MAX: usize = 128;
+pub(super) const WORDS_MAX: usize = 128;
 
 /// Proposes a command and waits for its reply.
 pub(super) async fn commit(
@@ -101,6 +101,19 @@ pub async fn command(
         ));
     }
     let tenant = tenant(&office.state.read()).unwrap_or_else(|| TenantId::from(""));
+    if let api::Action::CallCustomer { call, customer } = action {
+        let change = CrmChange::Attach {
+            call: call_named(call)?,
+            customer: customer.map(CustomerId::from),
+        };
+        let command = Command::Crm {
+            id: id.clone(),
+            tenant,
+            change,
+        };
+        commit(&office, &command, limits::COMMIT_DEADLINE).await?;
+        return Ok(done(id));
+    }
     let action = wanted(action)?;
     if let Action::Forget { node } = action {
         office.majority().await?;
@@ -112,11 +125,20 @@ pub async fn command(
         action,
     };
     commit(&office, &act, limits::COMMIT_DEADLINE).await?;
-    Ok(Json(api::CommandOutcome {
+    Ok(done(id))
+}
+
+fn done(id: String) -> Json<api::CommandOutcome> {
+    Json(api::CommandOutcome {
         id,
         outcome: "done".to_owned(),
         error: None,
-    }))
+    })
+}
+
+fn call_named(call: String) -> Result<CallId, Refused> {
+    call.parse()
+        .map_err(|_| Refused::not_found(format!("live call {call}")))
 }
 
 fn wanted(action: api::Action) -> Result<Action, Refused> {
@@ -139,10 +161,14 @@ fn wanted(action: api::Action) -> Result<Action, Refused> {
         api::Action::AgentReady { agent } => Action::Ready {
             agent: AgentId::from(agent),
         },
-        api::Action::CallHangup { call } => {
-            let id = call.parse::<CallId>();
-            let call = id.map_err(|_| Refused::not_found(format!("live call {call}")))?;
-            Action::Hangup { call }
+        api::Action::CallHangup { call } => Action::Hangup {
+            call: call_named(call)?,
+        },
+        api::Action::CallCustomer { .. } => {
+            return Err(Refused::bad_request(
+                "call_customer changes no floor",
+                "see /v1/openapi.json",
+            ));
         }
         api::Action::NodeDrain { node: id } => Action::Drain {
             node: node(id)?,

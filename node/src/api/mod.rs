@@ -7,6 +7,7 @@
 mod answer;
 mod auth;
 mod changes;
+mod customers;
 mod events;
 mod health;
 mod listen;
@@ -64,6 +65,8 @@ pub struct Office {
     pub ending: AtomicBool,
     /// Ends event readers and the listener.
     pub stop: CancellationToken,
+    /// Imports take turns.
+    imports: tokio::sync::Semaphore,
     readers: AtomicU64,
     /// Clocks that are off, by node, as last reported.
     clocks: parking_lot::Mutex<BTreeMap<u64, i64>>,
@@ -86,6 +89,7 @@ impl Office {
             gauges,
             ending: AtomicBool::new(false),
             stop: CancellationToken::new(),
+            imports: tokio::sync::Semaphore::new(1),
             readers: AtomicU64::new(0),
             clocks: parking_lot::Mutex::default(),
         })
@@ -217,14 +221,32 @@ fn router(office: Arc<Office>) -> Router {
         .route("/v1/site/history", get(sites::history))
         .route("/v1/site/rollback", post(sites::rollback))
         .route("/v1/commands", post(changes::command))
+        .route(
+            "/v1/customers",
+            get(customers::list).post(customers::create),
+        )
+        .route(
+            "/v1/customers/{id}",
+            get(customers::card)
+                .put(customers::put)
+                .patch(customers::patch)
+                .delete(customers::remove),
+        )
+        .route("/v1/imports", get(customers::imports))
+        .route("/v1/imports/{id}", get(customers::progress))
+        .route("/v1/imports/{id}/rejects", get(customers::rejects))
         .route("/v1/openapi.json", get(openapi::document))
         .route("/metrics", get(health::metrics))
         .layer(DefaultBodyLimit::max(limits::BODY_BYTES_MAX));
     let upload = Router::new()
         .route("/v1/site", post(sites::upload))
         .layer(DefaultBodyLimit::max(limits::UPLOAD_BYTES_MAX));
+    let import = Router::new()
+        .route("/v1/customers/import", post(customers::import))
+        .layer(DefaultBodyLimit::max(limits::IMPORT_BYTES_MAX));
     let timed = small
         .merge(upload)
+        .merge(import)
         .layer(middleware::from_fn(answer::timed));
     let closed =
         timed

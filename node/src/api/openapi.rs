@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{changes, health, reads, sites};
+use super::{changes, customers, health, reads, sites};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -35,6 +35,16 @@ use super::{changes, health, reads, sites};
         sites::rollback,
         changes::command,
         changes::invite,
+        customers::list,
+        customers::create,
+        customers::card,
+        customers::put,
+        customers::patch,
+        customers::remove,
+        customers::import,
+        customers::imports,
+        customers::progress,
+        customers::rejects,
         health::live,
         health::ready,
         health::metrics,
@@ -61,6 +71,8 @@ mod tests {
             "/v1/site/rollback",
             "SiteChange",
             "\"Cdr\"",
+            "/v1/customers/import",
+            "\"CustomerCard\"",
         ];
         for name in wanted {
             assert!(text.contains(name), "{name}");

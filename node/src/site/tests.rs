@@ -232,7 +232,6 @@ fn mistakes_name_code_line_and_remedy() {
             "country",
         ),
         ("weight = 100", "weight = -1", "SW0203", "", "0 to 1000000"),
-        ("weight = 100", "wait = 100", "SW0202", "", "`weight`"),
         ("channels = 60", "channels = 0", "SW0203", "", "1 to 100000"),
         ("channels = 60", "failover_s = 5", "SW0203", "", "1 to 4"),
         ("channels = 60", "cps = 5000", "SW0203", "", "0 to 1000"),
@@ -264,6 +263,7 @@ fn mistakes_name_code_line_and_remedy() {
             "",
             "`peer`",
         ),
+        ("weight = 100", "wait = 100", "SW0202", "", "weight"),
         ("[tenant]", "[tenant", "SW0201", "", "TOML"),
         ("name = \"demo\"", "name = \"d m\"", "SW0203", "", "letters"),
     ];

@@ -76,6 +76,7 @@ pub fn question(model: &Model, action: &Action) -> String {
             .map(|node| format!("{} calls", node.calls)),
         Action::AgentSignIn { .. }
         | Action::AgentReady { .. }
+        | Action::CallCustomer { .. }
         | Action::NodeUndrain { .. }
         | Action::NodeRemove { .. } => None,
     };
