@@ -300,6 +300,46 @@ impl<'d, 't> Section<'d, 't> {
         }
     }
 
+    /// A table of names with whole numbers within `range`, such as `skills = {lang = 3}`.
+    ///
+    /// # Errors
+    /// When it is something else, or a number is out of range.
+    pub fn levels(
+        &mut self,
+        key: &'static str,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Result<Vec<(At<String>, u64)>, Fault> {
+        let Some(found) = self.entry(key) else {
+            return Ok(Vec::new());
+        };
+        let wanted = format!("{key} = {{name = {}, …}}", range.end());
+        let DeValue::Table(entries) = found.value.get_ref() else {
+            return Err(self.wrong_type(key, &wanted, found));
+        };
+        let mut levels = Vec::with_capacity(entries.len());
+        for (name, value) in entries.iter() {
+            let name = At {
+                value: name.get_ref().to_string(),
+                place: self.source.place(name.span().start),
+            };
+            let found = Found {
+                value,
+                variable: None,
+            };
+            let DeValue::Integer(digits) = value.get_ref() else {
+                return Err(self.wrong_type(key, &wanted, found));
+            };
+            let level = u64::from_str_radix(digits.as_str(), digits.radix()).ok();
+            let level = level.filter(|level| range.contains(level)).ok_or_else(|| {
+                let what = format!("`{}` in {key} is {}", name.value, digits.as_str());
+                let next = format!("use {} to {}", range.start(), range.end());
+                self.wrong(found, what, next)
+            })?;
+            levels.push((name, level));
+        }
+        Ok(levels)
+    }
+
     /// True or false.
     ///
     /// # Errors

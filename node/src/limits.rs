@@ -123,3 +123,6 @@ pub const IMPORT_COMMIT_DEADLINE: Duration = Duration::from_secs(10);
 /// Longest wait until this node has applied what the leader answered, before what was
 /// written is read here.
 pub const APPLY_WAIT: Duration = Duration::from_secs(2);
+
+/// Skills of one agent in a site file.
+pub const SKILLS_PER_AGENT_MAX: usize = 64;

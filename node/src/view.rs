@@ -9,10 +9,11 @@ use strowger_cluster::{Liveness, Member, Role};
 use strowger_core::api;
 use strowger_core::call::{CallRow, LegRole, LegRow, Seen, Want};
 use strowger_core::cdr::CdrRow;
-use strowger_core::floor::agent::AgentState;
+use strowger_core::floor::agent::{AgentRow, AgentState};
+use strowger_core::floor::explanation::Explanation;
 use strowger_core::floor::figure::Subject;
 use strowger_core::floor::trunk::TrunkRow;
-use strowger_core::ids::NodeId;
+use strowger_core::ids::{AgentId, NodeId, SkillName};
 use strowger_core::ports::NodeNumber;
 use strowger_core::state::State;
 use strowger_core::state::event::{EventRow, Value, event_position};
@@ -228,8 +229,27 @@ pub fn registrations(state: &State) -> Vec<api::Registration> {
         .collect()
 }
 
+fn times(row: &AgentRow, now: TimeMs) -> BTreeMap<String, u64> {
+    let times = row.times_at(now);
+    let states = AgentState::ALL.into_iter();
+    states
+        .filter(|state| *state != AgentState::SignedOut)
+        .map(|state| (state.as_str().to_owned(), times.get(state.slot()).copied()))
+        .filter_map(|(word, time)| Some((word, time?)))
+        .collect()
+}
+
+fn levels(skills: &BTreeMap<SkillName, u8>) -> BTreeMap<String, u8> {
+    let skills = skills.iter();
+    skills
+        .map(|(skill, level)| (skill.to_string(), *level))
+        .collect()
+}
+
 /// Agents.
 pub fn agents(state: &State) -> Vec<api::Agent> {
+    // Times run on with the log, so that every node shows the same.
+    let now = state.meta.now;
     state
         .agents
         .values()
@@ -258,6 +278,11 @@ pub fn agents(state: &State) -> Vec<api::Agent> {
                 reason,
                 since_at: row.since.rfc3339(),
                 calls: row.calls,
+                talk_ms: row.talk_ms,
+                times_ms: times(row, now),
+                at_work_ms: row.at_work_at(now),
+                team: spec.and_then(|spec| Some(spec.team.as_ref()?.to_string())),
+                skills: spec.map(|spec| levels(&spec.skills)).unwrap_or_default(),
                 call,
                 queues: spec
                     .map(|spec| spec.queues.iter().map(ToString::to_string).collect())
@@ -345,7 +370,7 @@ pub fn calls(state: &State, now: TimeMs) -> Vec<api::Call> {
 pub fn call(state: &State, row: &CallRow, now: TimeMs) -> api::Call {
     let visit = row.visit.as_ref();
     let offered = visit
-        .and_then(|visit| visit.offer.as_ref())
+        .and_then(|visit| visit.offers.first())
         .map(|offer| &offer.agent);
     let left = row
         .answered_at
@@ -360,6 +385,8 @@ pub fn call(state: &State, row: &CallRow, now: TimeMs) -> api::Call {
         agent: row.agent.as_ref().or(offered).map(ToString::to_string),
         customer: row.customer.as_ref().map(ToString::to_string),
         position: state.position(row),
+        priority: visit.map(|visit| visit.priority),
+        relax_step: visit.map(|visit| count(visit.step)),
         wait_ms: visit.map(|visit| left.unwrap_or(now).since(visit.entered_at)),
         node: Some(row.owner.to_string()),
         address: row.address.to_string(),
@@ -397,6 +424,49 @@ fn leg(caller: &str, row: &LegRow) -> api::Leg {
         started_at: row.started_at.rfc3339(),
         answered_at: row.answered_at.map(TimeMs::rfc3339),
         ended_at: row.ended_at.map(TimeMs::rfc3339),
+    }
+}
+
+/// Why a call was offered to whom, one entry for each assignment.
+pub fn explanation(row: &Explanation) -> api::Explanation {
+    let names = |agents: &[AgentId]| agents.iter().map(ToString::to_string).collect();
+    api::Explanation {
+        call: row.call.to_string(),
+        index: row.index,
+        at: row.at.rfc3339(),
+        queue: row.queue.to_string(),
+        strategy: row.strategy.as_str().to_owned(),
+        relax_step: u64::from(row.step),
+        winners: names(&row.winners),
+        waited_ms: row.waited_ms,
+        score_milli: row.score,
+        weight: row.weight,
+        priority: row.priority,
+        aged: row.aged,
+        meant: row.meant,
+        candidates: row
+            .candidates
+            .iter()
+            .map(|one| api::Considered {
+                agent: one.agent.to_string(),
+                idle_ms: one.idle_ms,
+                calls: one.calls,
+                talk_ms: one.talk_ms,
+                last_offer: one.last_offer,
+            })
+            .collect(),
+        excluded: row
+            .excluded
+            .iter()
+            .map(|(agent, why)| api::Excluded {
+                agent: agent.to_string(),
+                reason: why.as_str().to_owned(),
+            })
+            .collect(),
+        candidates_in_all: u64::from(row.counts.candidates),
+        members: u64::from(row.counts.members),
+        working: u64::from(row.counts.working),
+        unfit: u64::from(row.counts.unfit),
     }
 }
 

@@ -6,6 +6,8 @@
 
 #[path = "../tests/floor/harness.rs"]
 mod harness;
+#[path = "../tests/floor/reference.rs"]
+mod reference;
 #[path = "../tests/floor/rows.rs"]
 mod rows;
 #[path = "../tests/floor/site.rs"]

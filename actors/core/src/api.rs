@@ -72,6 +72,21 @@ pub struct Agent {
     pub since_at: String,
     /// Calls answered since the agent signed in.
     pub calls: u64,
+    /// Talk time with callers of queues since the agent signed in, of calls that are over.
+    #[serde(default)]
+    pub talk_ms: u64,
+    /// Milliseconds in each state while at work, ever; they add up to `at_work_ms`.
+    #[serde(default)]
+    pub times_ms: std::collections::BTreeMap<String, u64>,
+    /// Milliseconds at work, ever.
+    #[serde(default)]
+    pub at_work_ms: u64,
+    /// Team.
+    #[serde(default)]
+    pub team: Option<String>,
+    /// Levels of skill.
+    #[serde(default)]
+    pub skills: std::collections::BTreeMap<String, u8>,
     /// The live call, when offered, talking or held.
     pub call: Option<String>,
     /// Queues the agent serves.
@@ -124,6 +139,12 @@ pub struct Call {
     pub customer: Option<String>,
     /// Place in the queue, from 1; `null` when not waiting.
     pub position: Option<u64>,
+    /// Score given to this caller beside the queue's weight and the wait.
+    #[serde(default)]
+    pub priority: Option<i64>,
+    /// Steps of the queue's `relax` passed.
+    #[serde(default)]
+    pub relax_step: Option<u64>,
     /// Milliseconds waited in the queue so far or in all.
     pub wait_ms: Option<u64>,
     /// Node that owns it.
@@ -141,7 +162,7 @@ pub struct Call {
 pub struct Queue {
     /// Name in the site file.
     pub name: String,
-    /// `longest-idle`.
+    /// Such as `longest-idle`.
     pub strategy: String,
     /// Callers waiting, those being offered included.
     pub waiting: u64,
@@ -222,6 +243,73 @@ pub struct Cdr {
     pub q850: Option<u16>,
     /// Every leg the call ever had.
     pub legs: Vec<Leg>,
+}
+
+/// Why a call was offered to whom: one for each assignment, kept like the record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Explanation {
+    /// The call.
+    pub call: String,
+    /// Log index of the assignment.
+    pub index: u64,
+    /// When it was committed.
+    pub at: String,
+    /// Queue.
+    pub queue: String,
+    /// Strategy of the queue.
+    pub strategy: String,
+    /// Steps of the queue's `relax` passed.
+    pub relax_step: u64,
+    /// Agents the call was offered to; several by ring-all.
+    pub winners: Vec<String>,
+    /// Waited so far.
+    pub waited_ms: u64,
+    /// The caller's score in thousandths.
+    pub score_milli: i64,
+    /// The queue's weight in it.
+    pub weight: i64,
+    /// The caller's priority in it.
+    pub priority: i64,
+    /// Past the ageing ceiling: served before all who are not.
+    pub aged: bool,
+    /// The agent is the one meant for the caller.
+    pub meant: bool,
+    /// Agents who could have taken the call, in the order of the strategy; the first ones.
+    pub candidates: Vec<Considered>,
+    /// Agents who could not; the first ones.
+    pub excluded: Vec<Excluded>,
+    /// Agents who could have taken the call, counted.
+    pub candidates_in_all: u64,
+    /// Agents who may serve by queue and skills.
+    pub members: u64,
+    /// Those of them signed in, not paused and with a phone.
+    pub working: u64,
+    /// Agents of the queue without the skills asked for.
+    pub unfit: u64,
+}
+
+/// An agent who could have taken a call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Considered {
+    /// The agent.
+    pub agent: String,
+    /// Idle for so long.
+    pub idle_ms: u64,
+    /// Calls since sign-in.
+    pub calls: u64,
+    /// Talk time since sign-in.
+    pub talk_ms: u64,
+    /// Number of the last offer before; rises over all agents, 0 = none.
+    pub last_offer: u64,
+}
+
+/// An agent who could not take a call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Excluded {
+    /// The agent.
+    pub agent: String,
+    /// `skills`, `missed_this_caller`, `caller_waits_for_another` or the agent's state.
+    pub reason: String,
 }
 
 /// An extension.
@@ -352,6 +440,27 @@ pub enum Action {
     },
     /// Ends pause or wrap-up.
     AgentReady {
+        /// Agent id.
+        agent: String,
+    },
+    /// Lengthens the wrap-up an agent is in.
+    AgentExtendWrapUp {
+        /// Agent id.
+        agent: String,
+        /// Seconds.
+        by_s: u64,
+    },
+    /// Gives a waiting caller a score beside the queue's weight and the wait.
+    CallPrioritize {
+        /// Call id.
+        call: String,
+        /// The score.
+        weight: i64,
+    },
+    /// Lets a waiting caller wait for one agent, for as long as the queue grants.
+    CallPrefer {
+        /// Call id.
+        call: String,
         /// Agent id.
         agent: String,
     },

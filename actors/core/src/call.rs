@@ -326,23 +326,54 @@ pub struct Offer {
     pub until: TimeMs,
 }
 
+/// An agent who missed a caller.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassedOver {
+    /// The agent.
+    pub agent: AgentId,
+    /// Not asked again before then, whoever else is at work; `None` once that is over.
+    pub until: Option<TimeMs>,
+}
+
 /// A call's stay in a queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Visit {
     /// The queue.
     pub queue: QueueName,
-    /// Place: lower is served earlier. Log order of the arrival.
+    /// Place: lower came earlier. Log order of the arrival.
     pub order: u64,
     /// When the call entered.
     pub entered_at: TimeMs,
-    /// The offer under way.
-    pub offer: Option<Offer>,
-    /// Agents passed over for this caller until the given time.
-    pub passed_over: Vec<(AgentId, TimeMs)>,
+    /// Score of this caller beside the queue's weight and the wait: the weight of the
+    /// tier, unless another was given.
+    pub priority: i64,
+    /// Steps passed of those that widen who may serve.
+    pub step: usize,
+    /// The agent meant for this caller: who spoke with him last, or looks after him.
+    pub preferred: Option<AgentId>,
+    /// Until then only the preferred agent may serve; `None` = anybody suitable.
+    pub meant_until: Option<TimeMs>,
+    /// The offers under way: one, or several by ring-all.
+    pub offers: Vec<Offer>,
+    /// Agents who missed this caller. They are asked again only when every other
+    /// suitable one at work has missed him too.
+    pub passed_over: Vec<PassedOver>,
     /// Music while waiting.
     pub music: Option<BlobId>,
-    /// Weight of the caller's tier: more is served earlier.
-    pub priority: i64,
+}
+
+impl Visit {
+    /// The offer to this agent.
+    pub fn offer_to(&self, agent: &AgentId) -> Option<&Offer> {
+        self.offers.iter().find(|offer| offer.agent == *agent)
+    }
+
+    /// How this caller was missed by an agent, if so.
+    pub fn missed_by(&self, agent: &AgentId) -> Option<&PassedOver> {
+        self.passed_over
+            .iter()
+            .find(|passed| passed.agent == *agent)
+    }
 }
 
 /// What a feature code's confirmation tone says.
@@ -362,7 +393,7 @@ pub enum Stage {
         /// When the caller gets 480.
         until: TimeMs,
     },
-    /// In a queue with music; `visit.offer` says whether an agent is being rung.
+    /// In a queue with music; `visit.offers` says which agents are being rung.
     Waiting,
     /// Caller and this leg hear each other.
     Bridged {
@@ -469,7 +500,7 @@ impl CallRow {
                 if self
                     .visit
                     .as_ref()
-                    .is_some_and(|visit| visit.offer.is_some()) =>
+                    .is_some_and(|visit| !visit.offers.is_empty()) =>
             {
                 "offered"
             }

@@ -240,6 +240,8 @@ impl CustomerId {
         Self::from(format!("cust_{}", Digits(value)))
     }
 }
+name!(SkillName, "A skill agents have at a level from 1 to 10.");
+name!(TeamName, "A team of agents, by the name in the site file.");
 
 /// The content address of a blob: BLAKE3 of its bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -12,7 +12,7 @@
 //! | [`number`] | telephone numbers as the world writes them |
 //! | [`cdr`] | what is left of a call when it has ended |
 //! | [`crm`] | customers, their contacts, imports; as rows, never held in memory |
-//! | [`site`] | the declarative configuration of a tenant |
+//! | [`site`], [`skill`] | the declarative configuration of a tenant; what agents can do |
 //! | [`state`] | commands, `apply`, rows |
 //! | [`outstanding`](mod@outstanding) | what remains to be done so that the world matches a row |
 //! | [`ports`] | what agreement and storage must offer |
@@ -37,7 +37,10 @@ pub mod outstanding;
 pub mod ports;
 #[cfg(feature = "machine")]
 pub mod route;
+#[cfg(feature = "machine")]
 pub mod site;
+#[cfg(feature = "machine")]
+pub mod skill;
 #[cfg(feature = "machine")]
 pub mod state;
 pub mod time;

@@ -14,16 +14,20 @@ pub const BINDINGS_PER_EXTENSION: usize = 10;
 /// Legs rung at once for one extension or agent; further contacts are left out.
 pub const FORKS_PER_CALL: usize = BINDINGS_PER_EXTENSION;
 
-/// Legs a call may ever have; when reached the call is cleared. A caller whom
-/// agents miss this often is better served by a new call than by a row without bound.
+/// Legs in the row of a call. When it is full, the oldest legs that were rung in vain
+/// leave it, so that a caller may wait as long as he likes.
 pub const LEGS_PER_CALL: usize = 512;
+
+/// Agents rung at once for one caller by the strategy ring-all; further ones are left
+/// out, or a large team would fill the row with its first offer.
+pub const RING_ALL_AGENTS: usize = 64;
 
 /// How long the phones of a dialled extension ring before the caller gets 480, ms.
 pub const EXTENSION_RING_MS: u64 = 60_000;
 
-/// How long an agent who missed a caller is passed over for that caller, ms. Long enough
-/// for any other agent to be chosen first, short enough that a caller does not wait beside
-/// the only one.
+/// How long an agent who missed a caller is surely not asked for that caller again, ms,
+/// even when nobody else is at work: short enough that a caller does not wait beside the
+/// only one.
 pub const MISSED_SKIP_MS: u64 = 5_000;
 
 /// How long an agent whose phone failed is left in peace, ms.
@@ -112,3 +116,27 @@ pub const TRUNK_ATTEMPTS: usize = 16;
 /// has heard a final answer of its far end, ms. With the time it takes to notice the death
 /// this is below 5 s.
 pub const LEFTOVER_MS: u64 = 4_500;
+
+/// Letters of a skill rule; a longer one is refused with its line.
+pub const SKILL_RULE_BYTES: usize = 512;
+
+/// Brackets within brackets of a skill rule.
+pub const SKILL_RULE_DEPTH: usize = 16;
+
+/// Steps that widen who may serve a queue; more are refused with their line.
+pub const RELAX_STEPS: usize = 8;
+
+/// By how much an agent's wrap-up grows with each extension by phone, ms.
+pub const WRAP_EXTENSION_MS: u64 = 60_000;
+
+/// How long wrap-up may still last after an extension, ms.
+pub const WRAP_MAX_MS: u64 = 3_600_000;
+
+/// Highest and lowest score that can be given to a caller.
+pub const PRIORITY_MAX: i64 = 1_000_000;
+
+/// Bytes of an encoded explanation, so that each assignment can have one for ever.
+pub const EXPLANATION_BYTES: usize = 2_048;
+
+/// Agents looked at for the exclusions an explanation names; the others are counted.
+pub const EXPLAINED_AGENTS: usize = 64;

@@ -70,6 +70,8 @@ pub enum Table {
     Interaction = 72,
     /// Imports of customers and the lines they refused, by tenant, import and line.
     CustomerImport = 73,
+    /// Why callers were offered to whom, by call and leg.
+    Explanation = 90,
 }
 
 impl Table {

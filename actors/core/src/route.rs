@@ -14,10 +14,12 @@ pub enum FeatureCode {
     SignIn,
     /// `*12`
     SignOut,
-    /// `*13`
-    Pause,
+    /// `*13`, for the first reason of the site; `*131` to `*139` for the first to ninth.
+    Pause(usize),
     /// `*14`
     Ready,
+    /// `*15`
+    ExtendWrapUp,
 }
 
 impl FeatureCode {
@@ -26,9 +28,16 @@ impl FeatureCode {
         match digits {
             "*11" => Some(Self::SignIn),
             "*12" => Some(Self::SignOut),
-            "*13" => Some(Self::Pause),
+            "*13" => Some(Self::Pause(0)),
             "*14" => Some(Self::Ready),
-            _ => None,
+            "*15" => Some(Self::ExtendWrapUp),
+            _ => {
+                let place = digits.strip_prefix("*13")?;
+                ["1", "2", "3", "4", "5", "6", "7", "8", "9"]
+                    .iter()
+                    .position(|digit| *digit == place)
+                    .map(Self::Pause)
+            }
         }
     }
 }

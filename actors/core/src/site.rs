@@ -8,7 +8,9 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::floor::figure::Formula;
-use crate::ids::{AgentId, BlobId, Extension, QueueName, TenantId, TrunkName};
+use crate::ids::{AgentId, BlobId, Extension, QueueName, SkillName, TeamName, TenantId, TrunkName};
+use crate::limits;
+use crate::skill::SkillRule;
 
 /// How a holder change reaches phones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,19 +30,53 @@ pub enum DigestAlgorithm {
     Sha256,
 }
 
-/// How a queue picks among ready agents.
+/// How a queue picks among the agents who could take a caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Strategy {
     /// The agent idle longest.
     LongestIdle,
+    /// The agent whose last offer lies back furthest.
+    RoundRobin,
+    /// The agent with the fewest calls since sign-in.
+    FewestCalls,
+    /// The agent with the least talk time since sign-in.
+    LeastTalk,
+    /// The first one in the order of the site file.
+    Linear,
+    /// Every one at once; the first answer wins.
+    RingAll,
+    /// Any, drawn from the log.
+    Random,
 }
 
 impl Strategy {
+    /// Every strategy, in the order documents list them.
+    pub const ALL: [Self; 7] = [
+        Self::LongestIdle,
+        Self::RoundRobin,
+        Self::FewestCalls,
+        Self::LeastTalk,
+        Self::Linear,
+        Self::RingAll,
+        Self::Random,
+    ];
+
     /// The word in the site file.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::LongestIdle => "longest-idle",
+            Self::RoundRobin => "round-robin",
+            Self::FewestCalls => "fewest-calls",
+            Self::LeastTalk => "least-talk",
+            Self::Linear => "linear",
+            Self::RingAll => "ring-all",
+            Self::Random => "random",
         }
+    }
+
+    /// The strategy with this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.as_str() == word)
     }
 }
 
@@ -78,7 +114,7 @@ pub struct QueueSpec {
     pub strategy: Strategy,
     /// How long one offer rings, ms.
     pub ring_ms: u64,
-    /// After-call work, ms.
+    /// After-call work, ms, of agents who have no time of their own.
     pub wrap_ms: u64,
     /// Missed offers in a row before the agent is paused; 0 = never.
     pub missed_max: u32,
@@ -90,6 +126,94 @@ pub struct QueueSpec {
     pub short_abandon_ms: u64,
     /// How the service level is computed.
     pub sl_formula: Formula,
+    /// Added to the score of each caller.
+    pub weight: i64,
+    /// Score a caller gains with each second of waiting.
+    pub slope: u32,
+    /// A caller who has waited this long, ms, is overtaken by nobody who came later.
+    pub age_max_ms: u64,
+    /// What an agent must be able to do.
+    pub skills: SkillRule,
+    /// Widens who may serve as the wait grows, earliest step first.
+    pub relax: Vec<RelaxStep>,
+    /// How long a caller waits for the agent meant for him before anybody may serve, ms.
+    pub sticky_ms: u64,
+}
+
+impl QueueSpec {
+    /// Callers are served in the order they come, by whoever serves the queue.
+    pub fn plain(strategy: Strategy, ring_ms: u64, wrap_ms: u64, missed_max: u32) -> Self {
+        Self {
+            strategy,
+            ring_ms,
+            wrap_ms,
+            missed_max,
+            music: None,
+            sl_ms: limits::SL_TARGET_MS,
+            short_abandon_ms: limits::SHORT_ABANDON_MS,
+            sl_formula: Formula::default(),
+            weight: 0,
+            slope: 1,
+            age_max_ms: 600_000,
+            skills: SkillRule::Anyone,
+            relax: Vec::new(),
+            sticky_ms: 0,
+        }
+    }
+
+    /// The rule in force after `step` steps of [`QueueSpec::relax`]: the last one given.
+    pub fn skills_at(&self, step: usize) -> &SkillRule {
+        let given = self.relax.iter().take(step).rev();
+        given
+            .filter_map(|step| step.skills.as_ref())
+            .next()
+            .unwrap_or(&self.skills)
+    }
+
+    /// Steps passed after a wait of `waited_ms`.
+    pub fn step_at(&self, waited_ms: u64) -> usize {
+        self.relax
+            .iter()
+            .take_while(|step| step.after_ms <= waited_ms)
+            .count()
+    }
+
+    /// True when an agent may serve after `step` steps: as one who serves this queue, a
+    /// queue or a team added by a step so far. Skills are asked apart.
+    pub fn invites(&self, own: &QueueName, agent: &AgentSpec, step: usize) -> bool {
+        let added = |step: &RelaxStep| {
+            step.queues.iter().any(|queue| agent.queues.contains(queue))
+                || agent
+                    .team
+                    .as_ref()
+                    .is_some_and(|team| step.teams.contains(team))
+        };
+        agent.queues.contains(own) || self.relax.iter().take(step).any(added)
+    }
+}
+
+/// From a given wait on, more agents may serve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelaxStep {
+    /// Wait after which it holds, ms.
+    pub after_ms: u64,
+    /// Takes the place of the rule so far; `None` leaves it.
+    pub skills: Option<SkillRule>,
+    /// Queues whose agents may serve too.
+    pub queues: BTreeSet<QueueName>,
+    /// Teams whose agents may serve too.
+    pub teams: BTreeSet<TeamName>,
+}
+
+/// A reason for a pause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PauseSpec {
+    /// The word.
+    pub reason: String,
+    /// How long it may last, ms; `None` = as long as it takes.
+    pub limit_ms: Option<u64>,
+    /// True when the time counts as work, such as training.
+    pub productive: bool,
 }
 
 /// An agent.
@@ -99,8 +223,18 @@ pub struct AgentSpec {
     pub extension: Option<Extension>,
     /// SIP URI of a fixed device.
     pub contact: Option<String>,
+    /// Further fixed devices, rung together with the first.
+    pub devices: Vec<String>,
     /// Queues served.
     pub queues: BTreeSet<QueueName>,
+    /// Levels of skill, 1 to 10.
+    pub skills: BTreeMap<SkillName, u8>,
+    /// The team.
+    pub team: Option<TeamName>,
+    /// After-call work, ms, instead of the queue's.
+    pub wrap_ms: Option<u64>,
+    /// Place in the order of the site file, from 0.
+    pub place: u32,
     /// Signed in as soon as the site is applied.
     pub signed_in: bool,
     /// Interval of OPTIONS checks, s; 0 = none.
@@ -221,10 +355,19 @@ pub struct Site {
     pub queues: BTreeMap<QueueName, QueueSpec>,
     /// Agents by id.
     pub agents: BTreeMap<AgentId, AgentSpec>,
+    /// Reasons for a pause in the order written; when there are any, one must be given.
+    pub pauses: Vec<PauseSpec>,
     /// Trunks by name.
     pub trunks: BTreeMap<TrunkName, TrunkSpec>,
     /// Routes, longest prefix first.
     pub routes: Vec<RouteSpec>,
     /// Blobs the site needs, with their sizes in bytes.
     pub blobs: BTreeMap<BlobId, u64>,
+}
+
+impl Site {
+    /// The pause with this reason.
+    pub fn pause(&self, reason: &str) -> Option<&PauseSpec> {
+        self.pauses.iter().find(|pause| pause.reason == reason)
+    }
 }

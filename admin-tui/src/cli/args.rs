@@ -110,6 +110,11 @@ pub enum Verb {
     },
     /// Totals of each queue
     Figures,
+    /// Why a call was offered to whom, also after its end
+    Why {
+        /// The call
+        call: String,
+    },
     /// Follow the event stream, one event a line
     Events {
         /// Cursor after which to begin, or `now`
@@ -245,6 +250,14 @@ pub enum AgentVerb {
         /// The agent
         id: String,
     },
+    /// Lengthen the wrap-up an agent is in
+    Extend {
+        /// The agent
+        id: String,
+        /// Seconds
+        #[arg(long, value_name = "S", default_value_t = 60)]
+        by_s: u64,
+    },
 }
 
 /// Verbs of calls.
@@ -261,6 +274,21 @@ pub enum CallVerb {
     Hangup {
         /// The call
         id: String,
+    },
+    /// Give a waiting caller a score beside the queue's weight and the wait
+    Prioritize {
+        /// The call
+        id: String,
+        /// The score
+        #[arg(allow_negative_numbers = true)]
+        weight: i64,
+    },
+    /// Let a waiting caller wait for one agent, for as long as the queue grants
+    Prefer {
+        /// The call
+        id: String,
+        /// The agent
+        agent: String,
     },
 }
 

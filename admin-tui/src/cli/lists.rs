@@ -30,6 +30,7 @@ pub fn run(session: &Session, verb: Verb) -> Result<Exit, Failure> {
         | Verb::Agent { .. }
         | Verb::Call { .. }
         | Verb::Customer { .. }
+        | Verb::Why { .. }
         | Verb::Events { .. }
         | Verb::Doctor
         | Verb::Console => unreachable!("these families have rooms of their own"),

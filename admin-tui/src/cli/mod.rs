@@ -80,6 +80,7 @@ fn run(args: Args) -> Result<Exit, Failure> {
         Verb::Agent { verb } => agent(&session, verb),
         Verb::Call { verb } => call(&session, verb),
         Verb::Customer { verb } => customer::run(&session, verb),
+        Verb::Why { call } => why(&session, &call),
         Verb::Cluster { .. }
         | Verb::Extension { .. }
         | Verb::Registration { .. }
@@ -134,6 +135,9 @@ fn agent(session: &Session, verb: AgentVerb) -> Result<Exit, Failure> {
         AgentVerb::SignOut { id } => session.act(Action::AgentSignOut { agent: id }),
         AgentVerb::Pause { id, reason } => session.act(Action::AgentPause { agent: id, reason }),
         AgentVerb::Ready { id } => session.act(Action::AgentReady { agent: id }),
+        AgentVerb::Extend { id, by_s } => {
+            session.act(Action::AgentExtendWrapUp { agent: id, by_s })
+        }
     }
 }
 
@@ -142,7 +146,27 @@ fn call(session: &Session, verb: CallVerb) -> Result<Exit, Failure> {
         CallVerb::List => session.list("/v1/calls", &shape::CALL),
         CallVerb::Show { id } => session.show("/v1/calls", &id, &shape::CALL),
         CallVerb::Hangup { id } => session.act(Action::CallHangup { call: id }),
+        CallVerb::Prioritize { id, weight } => {
+            session.act(Action::CallPrioritize { call: id, weight })
+        }
+        CallVerb::Prefer { id, agent } => session.act(Action::CallPrefer { call: id, agent }),
     }
+}
+
+/// Shows each assignment of a call in full: a list has no room for the agents.
+fn why(session: &Session, call: &str) -> Result<Exit, Failure> {
+    let path = format!("/v1/calls/{}/why", segment(call));
+    if session.output != Output::Table {
+        return session.list(&path, &shape::EXPLANATION);
+    }
+    let items: Vec<Value> = session.client.get(&path)?;
+    if items.is_empty() {
+        return session.print("the call was offered to nobody\n");
+    }
+    let parts = items
+        .iter()
+        .map(|item| render::one(Output::Table, &shape::EXPLANATION, item));
+    session.print(&parts.collect::<Vec<_>>().join("\n"))
 }
 
 impl Session {

@@ -508,6 +508,11 @@ pub fn describe(action: &Action) -> String {
         Action::AgentSignOut { agent } => format!("sign out agent {agent}"),
         Action::AgentPause { agent, .. } => format!("pause agent {agent}"),
         Action::AgentReady { agent } => format!("make agent {agent} ready"),
+        Action::AgentExtendWrapUp { agent, by_s } => {
+            format!("lengthen the wrap-up of agent {agent} by {by_s} s")
+        }
+        Action::CallPrioritize { call, weight } => format!("give {call} the score {weight}"),
+        Action::CallPrefer { call, agent } => format!("keep {call} for agent {agent}"),
         Action::CallHangup { call } => format!("hang up {call}"),
         Action::CallCustomer { call, customer } => {
             let customer = customer.as_deref().unwrap_or("nobody known");

@@ -64,6 +64,19 @@ shapes! {
         "CODEC" "codec", "REMOTE" "remote", "ANSWERED" "answered_at", "SIP CALL-ID" "sip_call_id"],
         csv ["id" "sip_call_id" "direction" "party" "remote" "codec" "state" "started_at"
             "answered_at" "ended_at"];
+    /// Why a call was offered to whom.
+    EXPLANATION: ["AT" "at", "OFFERED TO" "winners", "QUEUE" "queue", "STRATEGY" "strategy",
+        "WAITED" "waited_ms", "SCORE/1000" "score_milli", "INDEX" "index"],
+        csv ["call" "index" "at" "queue" "strategy" "relax_step" "winners" "waited_ms"
+            "score_milli" "weight" "priority" "aged" "meant" "candidates_in_all" "members"
+            "working" "unfit"];
+    /// An agent who could have taken a call, part of an explanation.
+    CONSIDERED: ["AGENT" "agent", "IDLE" "idle_ms", "CALLS" "calls", "TALK" "talk_ms",
+        "LAST OFFER" "last_offer"],
+        csv ["agent" "idle_ms" "calls" "talk_ms" "last_offer"];
+    /// An agent who could not take a call, part of an explanation.
+    EXCLUDED: ["AGENT" "agent", "REASON" "reason"],
+        csv ["agent" "reason"];
     /// A trunk.
     TRUNK: ["TRUNK" "name", "STATE" "state", "CHANNELS" "channels", "IN USE" "in_use",
         "PEAK" "peak", "RELEASING" "releasing", "REFUSED" "refused", "DOUBTFUL" "doubtful"],

@@ -76,6 +76,8 @@ fn parts_shape(field: &str) -> Option<&'static Shape> {
         "legs" => Some(&shape::LEG),
         "service_addresses" => Some(&shape::SERVICE_ADDRESS),
         "generated" => Some(&shape::SECRET),
+        "candidates" => Some(&shape::CONSIDERED),
+        "excluded" => Some(&shape::EXCLUDED),
         _ => None,
     }
 }
@@ -103,6 +105,12 @@ fn cell(field: &str, value: &Value) -> String {
             .map(|item| cell("", item))
             .collect::<Vec<_>>()
             .join(" "),
+        // Times by state, levels by skill.
+        Value::Object(items) if items.values().all(Value::is_number) => items
+            .iter()
+            .map(|(name, item)| format!("{} {}", text::clean(name), cell(field, item)))
+            .collect::<Vec<_>>()
+            .join(", "),
         Value::Object(_) => text::clean(&value.to_string()).into_owned(),
     }
 }

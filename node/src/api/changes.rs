@@ -170,6 +170,18 @@ fn wanted(action: api::Action) -> Result<Action, Refused> {
                 "see /v1/openapi.json",
             ));
         }
+        api::Action::AgentExtendWrapUp { agent, by_s } => Action::ExtendWrapUp {
+            agent: AgentId::from(agent),
+            by_ms: by_s.saturating_mul(1_000),
+        },
+        api::Action::CallPrioritize { call, weight } => Action::Prioritize {
+            call: call_named(call)?,
+            weight,
+        },
+        api::Action::CallPrefer { call, agent } => Action::Prefer {
+            call: call_named(call)?,
+            agent: AgentId::from(agent),
+        },
         api::Action::NodeDrain { node: id } => Action::Drain {
             node: node(id)?,
             on: true,

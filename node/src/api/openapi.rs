@@ -25,6 +25,7 @@ use super::{changes, customers, health, reads, sites};
         reads::queue,
         reads::calls,
         reads::call,
+        reads::why,
         reads::trunks,
         reads::trunk,
         reads::cdrs,

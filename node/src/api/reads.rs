@@ -9,7 +9,7 @@ use serde::Deserialize;
 use strowger_cluster::Liveness;
 use strowger_core::api;
 use strowger_core::cdr::CdrRow;
-use strowger_core::ids::NodeId;
+use strowger_core::ids::{CallId, NodeId};
 use strowger_core::ports::{NodeNumber, Table};
 use strowger_core::state::decode_row;
 use tokio::task::JoinSet;
@@ -161,6 +161,28 @@ pub async fn call(State(office): Shared, Path(id): Path<String>) -> One<api::Cal
     let row = id.parse().ok().and_then(|id| state.calls.get(&id));
     let row = row.ok_or_else(|| Refused::not_found(format!("live call {id}")))?;
     Ok(Json(view::call(&state, row, now)))
+}
+
+/// Why a call was offered to whom, oldest assignment first; also after its end.
+#[utoipa::path(get, path = "/v1/calls/{id}/why", params(("id" = String, Path)),
+    responses((status = 200, body = [api::Explanation]), (status = 404, body = api::ErrorBody)))]
+pub async fn why(State(office): Shared, Path(id): Path<String>) -> One<Vec<api::Explanation>> {
+    let missing = || Refused::not_found(format!("call {id}"));
+    let call: CallId = id.parse().map_err(|_| missing())?;
+    let live = office.state.read().calls.contains_key(&call);
+    let rows = office.cluster.rows();
+    let reading = tokio::task::spawn_blocking(move || {
+        let prefix = call.0.to_be_bytes();
+        let page = rows.scan(Table::Explanation, &prefix, None, limits::PAGE_MAX);
+        let found: Vec<api::Explanation> = page
+            .iter()
+            .filter_map(|(_, value)| Some(view::explanation(&decode_row(value)?)))
+            .collect();
+        let known = live || !found.is_empty() || rows.get(Table::CdrByCall, &prefix).is_some();
+        known.then_some(found)
+    });
+    let found = reading.await.unwrap_or_default();
+    found.map(Json).ok_or_else(missing)
 }
 
 /// Trunks.

@@ -5,8 +5,8 @@ use std::fmt::{Debug, Display};
 
 use strowger_core::ids::{AgentId, Extension, QueueName};
 use strowger_core::site::{
-    AgentSpec, CallerId, Choice, ExtensionSpec, NumberSpec, QueueSpec, Site, TakeoverMode, Target,
-    TrunkSpec,
+    AgentSpec, CallerId, Choice, ExtensionSpec, NumberSpec, PauseSpec, QueueSpec, RelaxStep, Site,
+    TakeoverMode, Target, TrunkSpec,
 };
 
 /// Lines shown; further ones are counted.
@@ -41,6 +41,7 @@ pub fn difference(old: Option<&Site>, new: &Site) -> Difference {
         numbers: BTreeMap::new(),
         queues: BTreeMap::new(),
         agents: BTreeMap::new(),
+        pauses: Vec::new(),
         trunks: BTreeMap::new(),
         routes: Vec::new(),
         blobs: BTreeMap::new(),
@@ -102,6 +103,11 @@ pub fn difference(old: Option<&Site>, new: &Site) -> Difference {
     map(&mut lines, "tier", &before.tiers, &new.tiers, |weight| {
         vec![("weight", weight.to_string())]
     });
+    if order_of_agents(before, new) != order_of_agents(new, before) {
+        lines.push("~ agents: other order".to_owned());
+    }
+    let pauses = |site: &Site| -> Vec<String> { site.pauses.iter().map(pause_words).collect() };
+    set(&mut lines, "pause", &pauses(before), &pauses(new));
     let routes = |site: &Site| -> Vec<String> {
         let line = |route: &strowger_core::site::RouteSpec| {
             let trunks: Vec<String> = route.trunks.iter().map(choice).collect();
@@ -185,14 +191,66 @@ fn queue_fields(spec: &QueueSpec) -> Fields {
             (spec.short_abandon_ms / 1_000).to_string(),
         ),
         ("sl_formula", spec.sl_formula.as_str().to_owned()),
+        ("weight", spec.weight.to_string()),
+        ("slope", spec.slope.to_string()),
+        ("age_max_s", (spec.age_max_ms / 1_000).to_string()),
+        ("skills", spec.skills.to_string()),
+        ("relax", list(spec.relax.iter().map(relax_words))),
+        ("sticky_s", (spec.sticky_ms / 1_000).to_string()),
     ]
 }
 
+/// A step that widens who may serve, such as `20s lang>=1 +queue other`.
+fn relax_words(step: &RelaxStep) -> String {
+    let mut words = format!("{}s", step.after_ms / 1_000);
+    if let Some(rule) = &step.skills {
+        words.push_str(&format!(" {rule}"));
+    }
+    for queue in &step.queues {
+        words.push_str(&format!(" +queue {queue}"));
+    }
+    for team in &step.teams {
+        words.push_str(&format!(" +team {team}"));
+    }
+    words
+}
+
+/// Agents of `site` that `other` has too, in the order written.
+fn order_of_agents<'s>(site: &'s Site, other: &Site) -> Vec<&'s AgentId> {
+    let agents = site.agents.iter();
+    let mut common: Vec<_> = agents
+        .filter(|(id, _)| other.agents.contains_key(*id))
+        .map(|(id, spec)| (spec.place, id))
+        .collect();
+    common.sort_unstable();
+    common.into_iter().map(|(_, id)| id).collect()
+}
+
+fn pause_words(pause: &PauseSpec) -> String {
+    let limit = pause.limit_ms.map_or_else(
+        || "without limit".to_owned(),
+        |limit| format!("limit {} s", limit / 1_000),
+    );
+    let kind = if pause.productive { ", productive" } else { "" };
+    format!("{} {limit}{kind}", pause.reason)
+}
+
 fn agent_fields(spec: &AgentSpec) -> Fields {
+    let skills = spec
+        .skills
+        .iter()
+        .map(|(skill, level)| format!("{skill}={level}"));
     vec![
         ("extension", optional(spec.extension.as_ref())),
         ("contact", optional(spec.contact.as_ref())),
+        ("devices", list(spec.devices.iter())),
         ("queues", list(spec.queues.iter())),
+        ("skills", list(skills)),
+        ("team", optional(spec.team.as_ref())),
+        (
+            "wrap_s",
+            optional(spec.wrap_ms.map(|ms| ms / 1_000).as_ref()),
+        ),
         ("signed_in", spec.signed_in.to_string()),
         ("qualify_s", spec.qualify_s.to_string()),
     ]
@@ -257,7 +315,7 @@ fn map<K: Ord + Clone + Display, V: PartialEq>(
     for (key, was) in old {
         match new.get(key) {
             None => lines.push(format!("- {word} {key}")),
-            Some(is) if is != was => {
+            Some(is) if is != was && fields(is) != fields(was) => {
                 change(lines, &format!("{word} {key}"), &fields(was), &fields(is));
             }
             Some(_) => continue,

@@ -6,6 +6,7 @@
 
 mod crm;
 pub mod diff;
+mod floor;
 pub mod range;
 mod read;
 mod trunk;

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use strowger_core::floor::figure::Formula;
-use strowger_core::ids::{AgentId, BlobId, Extension, QueueName, TenantId, TrunkName};
+use strowger_core::ids::{BlobId, Extension, QueueName, TenantId, TrunkName};
 use strowger_core::site::{
-    AgentSpec, DigestAlgorithm, ExtensionSpec, NumberSpec, Numbering, QueueSpec, RouteSpec, Site,
-    Strategy, TakeoverMode, Target, TrunkSpec,
+    DigestAlgorithm, ExtensionSpec, NumberSpec, Numbering, RouteSpec, Site, TakeoverMode, Target,
+    TrunkSpec,
 };
 
+use super::floor::Named;
 use super::{SiteRead, crm, range, trunk, users};
 use crate::document::{At, Section, nearest};
 use crate::fault::{Fault, code};
@@ -48,6 +48,7 @@ impl<'d, 't, 'a> Reading<'d, 't, 'a> {
             numbers: BTreeMap::new(),
             queues: BTreeMap::new(),
             agents: BTreeMap::new(),
+            pauses: Vec::new(),
             trunks: BTreeMap::new(),
             routes: Vec::new(),
             blobs: BTreeMap::new(),
@@ -72,6 +73,9 @@ impl<'d, 't, 'a> Reading<'d, 't, 'a> {
         let queues = self.parts("queue")?;
         let numbers = self.parts("number")?;
         let agents = self.parts("agent")?;
+        let skills = self.parts("skill")?;
+        let teams = self.parts("team")?;
+        let pauses = self.parts("pause")?;
         let trunks = self.parts("trunk")?;
         let routes = self.parts("route")?;
         let tiers = self.parts("tier")?;
@@ -81,13 +85,18 @@ impl<'d, 't, 'a> Reading<'d, 't, 'a> {
             attachments: self.attachments,
             sounds: BTreeMap::new(),
             read: self.read,
+            named: Named::default(),
         };
         extensions
             .into_iter()
             .try_for_each(|part| rest.extension(part))?;
+        skills.into_iter().try_for_each(|part| rest.skill(part))?;
+        teams.into_iter().try_for_each(|part| rest.team(part))?;
+        pauses.into_iter().try_for_each(|part| rest.pause(part))?;
         queues.into_iter().try_for_each(|part| rest.queue(part))?;
         numbers.into_iter().try_for_each(|part| rest.number(part))?;
         agents.into_iter().try_for_each(|part| rest.agent(part))?;
+        rest.named_by_queues()?;
         trunks.into_iter().try_for_each(|part| rest.trunk(part))?;
         routes.into_iter().try_for_each(|part| rest.route(part))?;
         // Longest prefix first, as the look-up wants it; equal lengths in text order.
@@ -114,11 +123,13 @@ impl<'d, 't, 'a> Reading<'d, 't, 'a> {
 }
 
 /// What is read once all sections are known.
-struct Rest<'a> {
+pub(super) struct Rest<'a> {
     attachments: &'a BTreeMap<String, Vec<u8>>,
     /// Sounds already read, by path.
     sounds: BTreeMap<String, BlobId>,
-    read: SiteRead,
+    pub(super) read: SiteRead,
+    /// Names whose meaning is known only when everything has been read.
+    pub(super) named: Named,
 }
 
 impl<'a> Rest<'a> {
@@ -197,46 +208,6 @@ impl<'a> Rest<'a> {
         Ok(extension)
     }
 
-    fn queue(&mut self, mut part: Part<'_, '_>) -> Result<(), Fault> {
-        let name = named(&mut part, "name")?;
-        let strategy = match part.text("strategy")? {
-            None => Strategy::LongestIdle,
-            Some(text) if text.value == Strategy::LongestIdle.as_str() => Strategy::LongestIdle,
-            Some(text) => return Err(wrong(&text, "a strategy", "use \"longest-idle\"")),
-        };
-        let mut seconds = |key, default, range| -> Result<u64, Fault> {
-            Ok(part
-                .number(key, range)?
-                .map_or(default, |number| number.value))
-        };
-        let ring_ms = seconds("ring_s", 15, 1..=600)? * 1_000;
-        let wrap_ms = seconds("wrap_s", 10, 0..=3_600)? * 1_000;
-        let missed_max = seconds("missed_max", 3, 0..=1_000)?;
-        let sl_ms = seconds("sl_s", 20, 1..=3_600)? * 1_000;
-        let short_abandon_ms = seconds("short_abandon_s", 5, 0..=600)? * 1_000;
-        let sl_formula = formula(&mut part)?;
-        let music = part.text("music")?;
-        part.finish()?;
-        let music = music.map(|music| self.sound(&music)).transpose()?;
-        let missed_max = u32::try_from(missed_max).unwrap_or(u32::MAX);
-        let spec = QueueSpec {
-            strategy,
-            ring_ms,
-            wrap_ms,
-            missed_max,
-            music,
-            sl_ms,
-            short_abandon_ms,
-            sl_formula,
-        };
-        let known = self
-            .read
-            .site
-            .queues
-            .insert(QueueName::from(name.value.as_str()), spec);
-        known.map_or(Ok(()), |_| Err(duplicate("queue", &name)))
-    }
-
     fn number(&mut self, mut part: Part<'_, '_>) -> Result<(), Fault> {
         let number = named(&mut part, "number")?;
         let target = part.required("target")?;
@@ -273,56 +244,6 @@ impl<'a> Rest<'a> {
                 if taken { "extension" } else { "number" },
                 &number,
             ));
-        }
-        Ok(())
-    }
-
-    fn agent(&mut self, mut part: Part<'_, '_>) -> Result<(), Fault> {
-        let (id, range) = (part.text("id")?, part.text("range")?);
-        let extension = part.text("extension")?;
-        let contact = part.text("contact")?;
-        let queues = part.texts("queues")?.unwrap_or_default();
-        let signed_in = part.flag("signed_in")?.unwrap_or(false);
-        let qualify_s = qualify(&mut part)?;
-        let place = part.place();
-        part.finish()?;
-        let (names, named_at) = match (id, range) {
-            (Some(id), None) => (vec![id.value], id.place),
-            (None, Some(range)) => (names(&range)?, range.place),
-            _ => {
-                let next = "write id = \"a1\" or range = \"s001-s050\"";
-                let what = "[[agent]] needs either `id` or `range`";
-                return Err(Fault::new(code::SITE_VALUE, what, next).at(place));
-            }
-        };
-        let queues: BTreeSet<QueueName> = queues
-            .iter()
-            .map(|queue| self.queue_named(&queue.value, &queue.place))
-            .collect::<Result<_, _>>()?;
-        let extension = match extension {
-            Some(text) => Some(self.extension_named(&text.value, &text.place)?),
-            None => None,
-        };
-        for name in names {
-            let name = At {
-                value: name,
-                place: named_at.clone(),
-            };
-            checked(&name)?;
-            let spec = AgentSpec {
-                extension: extension.clone(),
-                contact: contact_of(contact.as_ref(), &name.value)?,
-                queues: queues.clone(),
-                signed_in,
-                qualify_s,
-            };
-            let agents = &mut self.read.site.agents;
-            if agents
-                .insert(AgentId::from(name.value.as_str()), spec)
-                .is_some()
-            {
-                return Err(duplicate("agent", &name));
-            }
         }
         Ok(())
     }
@@ -420,7 +341,7 @@ impl<'a> Rest<'a> {
         Ok(())
     }
 
-    fn queue_named(&self, name: &str, place: &str) -> Result<QueueName, Fault> {
+    pub(super) fn queue_named(&self, name: &str, place: &str) -> Result<QueueName, Fault> {
         referred(
             "queue",
             name,
@@ -430,7 +351,7 @@ impl<'a> Rest<'a> {
         Ok(QueueName::from(name))
     }
 
-    fn extension_named(&self, name: &str, place: &str) -> Result<Extension, Fault> {
+    pub(super) fn extension_named(&self, name: &str, place: &str) -> Result<Extension, Fault> {
         let extension = Extension::from(name);
         if self.read.site.extensions.contains_key(&extension) {
             return Ok(extension);
@@ -454,7 +375,7 @@ impl<'a> Rest<'a> {
         Ok(bytes)
     }
 
-    fn sound(&mut self, path: &At<String>) -> Result<BlobId, Fault> {
+    pub(super) fn sound(&mut self, path: &At<String>) -> Result<BlobId, Fault> {
         if let Some(known) = self.sounds.get(&path.value) {
             return Ok(*known);
         }
@@ -568,22 +489,14 @@ fn tenant(root: &mut Part<'_, '_>) -> Result<Tenant, Fault> {
     ))
 }
 
-fn formula(part: &mut Part<'_, '_>) -> Result<Formula, Fault> {
-    let Some(text) = part.text("sl_formula")? else {
-        return Ok(Formula::default());
-    };
-    let next = "use \"SL-A\", \"SL-B\" or \"SL-C\"";
-    Formula::named(&text.value).ok_or_else(|| wrong(&text, "a formula of the service level", next))
-}
-
-fn qualify(part: &mut Part<'_, '_>) -> Result<u32, Fault> {
+pub(super) fn qualify(part: &mut Part<'_, '_>) -> Result<u32, Fault> {
     let seconds = part
         .number("qualify_s", 0..=3_600)?
         .map_or(30, |number| number.value);
     Ok(u32::try_from(seconds).unwrap_or(0))
 }
 
-fn names(text: &At<String>) -> Result<Vec<String>, Fault> {
+pub(super) fn names(text: &At<String>) -> Result<Vec<String>, Fault> {
     range::names(&text.value).map_err(|why| {
         let what = format!("the range \"{}\" cannot be understood: {why}", text.value);
         let next = "write first-last, such as 1001-1020 or b000-b099";
@@ -597,7 +510,7 @@ pub(super) fn named(part: &mut Part<'_, '_>, key: &'static str) -> Result<At<Str
     Ok(name)
 }
 
-fn checked(name: &At<String>) -> Result<(), Fault> {
+pub(super) fn checked(name: &At<String>) -> Result<(), Fault> {
     check_name(&name.value).map_err(|why| {
         let next = "use letters, digits and . - _ + * #";
         Fault::new(code::SITE_VALUE, why, next).at(name.place.clone())
@@ -620,7 +533,7 @@ fn check_name(name: &str) -> Result<(), String> {
     ))
 }
 
-fn contact_of(contact: Option<&At<String>>, id: &str) -> Result<Option<String>, Fault> {
+pub(super) fn contact_of(contact: Option<&At<String>>, id: &str) -> Result<Option<String>, Fault> {
     let Some(contact) = contact else {
         return Ok(None);
     };
@@ -680,7 +593,7 @@ pub(super) fn duplicate(word: &str, name: &At<String>) -> Fault {
     Fault::new(code::SITE_DUPLICATE, what, "remove one of them").at(name.place.clone())
 }
 
-fn referred<'k>(
+pub(super) fn referred<'k>(
     word: &str,
     name: &str,
     place: &str,

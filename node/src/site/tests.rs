@@ -31,14 +31,37 @@ greeting = "hello.wav"
 [[tier]]
 name = "vip"
 weight = 100
+[[skill]]
+name = "lang"
+[[skill]]
+name = "tv"
+[[pause]]
+reason = "lunch"
+limit_s = 1800
+[[pause]]
+reason = "training"
+productive = true
 [[queue]]
 name = "main"
 ring_s = 15
 music = "hello.wav"
+[[queue]]
+name = "second"
+strategy = "round-robin"
+weight = 20
+slope = 3
+age_max_s = 300
+sticky_s = 8
+skills = "lang>=2 & tv"
+relax = [{after_s = 20, skills = "lang"}, {after_s = 40, queues = ["main"], teams = ["night"]}]
 [[agent]]
 id = "a1"
 extension = "1001"
 queues = ["main"]
+skills = {lang = 3, tv = 1}
+team = "night"
+wrap_s = 20
+devices = ["sip:{id}@127.0.0.61:6060"]
 [[agent]]
 range = "s01-s03"
 contact = "sip:{id}@127.0.0.60:6060"
@@ -135,6 +158,21 @@ fn the_documented_site_is_read() {
     assert_eq!(site.timezone, "UTC");
     assert_eq!((queue.sl_ms, queue.short_abandon_ms), (20_000, 5_000));
     assert_eq!(queue.sl_formula.as_str(), "SL-C");
+    let second = site.queues.get(&QueueName::from("second")).expect("queue");
+    assert_eq!(second.strategy.as_str(), "round-robin");
+    assert_eq!((second.weight, second.slope), (20, 3));
+    assert_eq!((second.age_max_ms, second.sticky_ms), (300_000, 8_000));
+    let rules: Vec<String> = (0..=2).map(|n| second.skills_at(n).to_string()).collect();
+    assert_eq!(rules, ["lang>=2 & tv>=1", "lang>=1", "lang>=1"]);
+    let a1 = &site.agents[&AgentId::from("a1")];
+    assert_eq!(a1.devices, ["sip:a1@127.0.0.61:6060"]);
+    assert_eq!((a1.wrap_ms, a1.place), (Some(20_000), 0));
+    assert_eq!(site.agents[&AgentId::from("s03")].place, 3);
+    assert!(site.pause("training").is_some_and(|pause| pause.productive));
+    assert_eq!(
+        site.pause("lunch").and_then(|p| p.limit_ms),
+        Some(1_800_000)
+    );
 }
 
 #[test]
@@ -265,6 +303,34 @@ fn mistakes_name_code_line_and_remedy() {
         ),
         ("weight = 100", "wait = 100", "SW0202", "", "weight"),
         ("[tenant]", "[tenant", "SW0201", "", "TOML"),
+        ("\"round-robin\"", "\"robin\"", "SW0203", "", "fewest-calls"),
+        ("lang>=2 & tv", "lang>=2 & tw", "SW0205", "", "`tv`"),
+        ("lang>=2 & tv", "lang>=12", "SW0203", "", "1 to 10"),
+        ("lang = 3", "lang = 11", "SW0203", "", "1 to 10"),
+        ("lang = 3", "lamg = 3", "SW0205", "", "`lang`"),
+        ("after_s = 40", "after_s = 20", "SW0203", "", "rising"),
+        ("[\"night\"]", "[\"nihgt\"]", "SW0205", "", "`night`"),
+        (
+            "queues = [\"main\"], teams",
+            "queues = [\"mian\"], teams",
+            "SW0205",
+            "",
+            "`main`",
+        ),
+        (
+            "age_max_s = 300",
+            "age_max_s = 90000",
+            "SW0203",
+            "",
+            "86400",
+        ),
+        (
+            "reason = \"training\"",
+            "reason = \"lunch\"",
+            "SW0204",
+            "",
+            "lunch",
+        ),
         ("name = \"demo\"", "name = \"d m\"", "SW0203", "", "letters"),
     ];
     for (from, to, code, place, words) in table {
@@ -350,6 +416,15 @@ fn ten_thousand_extensions_are_read_in_a_moment() {
 }
 
 #[test]
+fn an_unknown_skill_is_refused_when_no_agent_has_it() {
+    let text = GOOD.replace("[[skill]]\nname = \"lang\"\n[[skill]]\nname = \"tv\"\n", "");
+    read("s", &text, &attachments()).expect("agents declare their skills");
+    let text = text.replace("lang = 3, tv = 1", "lang = 3");
+    let fault = read("s", &text, &attachments()).expect_err("tv");
+    assert_eq!(fault.code, "SW0205", "{fault}");
+}
+
+#[test]
 fn the_difference_is_told_in_lines() {
     let old = read("s", GOOD, &attachments()).expect("valid").site;
     assert_eq!(
@@ -367,7 +442,9 @@ fn the_difference_is_told_in_lines() {
         )
         .replace("1001-1020", "1001-1021")
         .replace("[[route]]\nprefix = \"99\"\ntrunk = \"peer\"\n", "")
-        .replace("s01-s03", "s01-s02");
+        .replace("s01-s03", "s01-s02")
+        .replace("limit_s = 1800", "limit_s = 900")
+        .replace("after_s = 20", "after_s = 30");
     let new = read("s", &text, &attachments()).expect("valid").site;
     let changed = diff::difference(Some(&old), &new);
     assert_eq!(
@@ -376,7 +453,11 @@ fn the_difference_is_told_in_lines() {
             "~ tenant demo: timezone UTC → Asia/Shanghai",
             "+ extension 1021",
             "~ queue main: ring_s 15 → 20, sl_s 20 → 30, sl_formula SL-C → SL-A",
+            "~ queue second: relax 20s lang>=1,40s +queue main +team night → \
+             30s lang>=1,40s +queue main +team night",
             "- agent s03",
+            "- pause lunch limit 1800 s",
+            "+ pause lunch limit 900 s",
             "- route 99 strip 0 trunk peer",
         ]
     );

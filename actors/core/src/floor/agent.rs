@@ -50,8 +50,28 @@ pub struct AgentRow {
     pub serving: Option<QueueName>,
     /// Calls answered since sign-in.
     pub calls: u64,
+    /// Talk time with callers of queues since sign-in, ms.
+    pub talk_ms: u64,
     /// Offers missed in a row.
     pub missed: u32,
+    /// Number of the last offer; rises over all agents. 0 = none yet.
+    pub last_offer: u64,
+    /// When the pause under way has lasted too long.
+    pub pause_until: Option<TimeMs>,
+    /// The pause under way has lasted too long.
+    pub overdue: bool,
+    /// The pause under way counts as work.
+    pub productive: bool,
+    /// When the agent came to work: sign-in. `None` while signed out; an agent who signs
+    /// out in a call is at work until it ends.
+    pub at_work_since: Option<TimeMs>,
+    /// Time at work before that, ms.
+    pub at_work_ms: u64,
+    /// Time in each state before the one shown, ms, by [`AgentState::slot`]. The time
+    /// signed out is not counted.
+    pub times: [u64; AgentState::ALL.len()],
+    /// Of the time paused, ms for reasons that are no work.
+    pub unproductive_ms: u64,
 }
 
 /// The state shown.
@@ -88,6 +108,11 @@ impl AgentState {
         Self::SignedOut,
     ];
 
+    /// Place of the state's time in [`AgentRow::times`].
+    pub fn slot(self) -> usize {
+        Self::ALL.iter().position(|one| *one == self).unwrap_or(0)
+    }
+
     /// The word in lists and events.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -120,8 +145,62 @@ impl AgentRow {
             counted_to: now,
             serving: None,
             calls: 0,
+            talk_ms: 0,
             missed: 0,
+            last_offer: 0,
+            pause_until: None,
+            overdue: false,
+            productive: false,
+            at_work_since: None,
+            at_work_ms: 0,
+            times: [0; AgentState::ALL.len()],
+            unproductive_ms: 0,
         }
+    }
+
+    /// Closes the stretch of the state shown so far: its time is counted and the next
+    /// stretch begins.
+    pub fn close_stretch(&mut self, now: TimeMs) {
+        let length = now.since(self.since);
+        self.since = now;
+        if self.shown == AgentState::SignedOut {
+            return;
+        }
+        if let Some(time) = self.times.get_mut(self.shown.slot()) {
+            *time += length;
+        }
+        if self.shown == AgentState::Paused && !self.productive {
+            self.unproductive_ms += length;
+        }
+    }
+
+    /// Notes that work begins or ends.
+    pub fn turn_to(&mut self, state: AgentState, now: TimeMs) {
+        self.shown = state;
+        match (state, self.at_work_since) {
+            (AgentState::SignedOut, Some(since)) => {
+                self.at_work_ms += now.since(since);
+                self.at_work_since = None;
+            }
+            (AgentState::SignedOut, None) | (_, Some(_)) => {}
+            (_, None) => self.at_work_since = Some(now),
+        }
+    }
+
+    /// Time in each state up to `now`, ms, by [`AgentState::slot`].
+    pub fn times_at(&self, now: TimeMs) -> [u64; AgentState::ALL.len()] {
+        let mut times = self.times;
+        if self.shown != AgentState::SignedOut
+            && let Some(time) = times.get_mut(self.shown.slot())
+        {
+            *time += now.since(self.since);
+        }
+        times
+    }
+
+    /// Time at work up to `now`, ms: the sum of [`AgentRow::times_at`].
+    pub fn at_work_at(&self, now: TimeMs) -> u64 {
+        self.at_work_ms + self.at_work_since.map_or(0, |since| now.since(since))
     }
 
     /// The state to show, given what the phone and the call are doing.

@@ -4,6 +4,8 @@
 pub mod address;
 pub mod agent;
 pub mod assignment;
+pub mod dispatch;
+pub mod explanation;
 pub mod figure;
 pub mod leftover;
 pub mod registration;

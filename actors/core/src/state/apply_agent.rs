@@ -1,14 +1,10 @@
 //! Agents and the choice of who is offered which call.
 
-use std::collections::BTreeSet;
-
 use super::command::{Action, Refusal, Reply};
 use super::event::Value;
 use super::{Deadline, Of, State};
-use crate::call::{CallRow, Cause, Disposition, LegRole, LegTarget, Offer, Seen, Stage};
+use crate::call::{CallRow, Cause, Disposition, LegTarget};
 use crate::floor::agent::{Activity, AgentState, PhoneState};
-use crate::floor::assignment::{Candidate, Seeker, pairs};
-use crate::floor::figure::Fact;
 use crate::ids::{AgentId, CallId, Extension, TenantId};
 use crate::limits;
 
@@ -41,6 +37,11 @@ impl State {
             Action::Hangup { call } => self.hang_up(tenant, call),
             Action::Drain { node, on } => self.drain(node, on),
             Action::Forget { node } => self.forget(node),
+            Action::Prioritize { call, weight } => self.prioritize(tenant, call, weight),
+            Action::Prefer { call, agent } => self.prefer(tenant, call, agent),
+            Action::ExtendWrapUp { agent, by_ms } => {
+                self.extend_wrap_up(&(tenant.clone(), agent), by_ms)
+            }
         }
     }
 
@@ -70,6 +71,7 @@ impl State {
             if !agent.signed_in {
                 agent.signed_in = true;
                 agent.calls = 0;
+                agent.talk_ms = 0;
                 agent.missed = 0;
                 agent.idle_since = now;
             }
@@ -115,15 +117,129 @@ impl State {
         Ok(())
     }
 
-    /// Pauses an agent; takes effect after a live call.
+    /// Pauses an agent; takes effect after a live call. A site that lists reasons wants
+    /// one of them.
     pub(super) fn pause(&mut self, key: &Of<AgentId>, reason: String) -> Result<(), Refusal> {
+        let listed = self.site(&key.0).map(|site| site.pauses.as_slice());
+        let listed = listed.unwrap_or_default();
+        let known = listed.is_empty() || listed.iter().any(|pause| pause.reason == reason);
+        let now = self.meta.now;
+        let words: Vec<&str> = listed.iter().map(|pause| pause.reason.as_str()).collect();
+        let words = words.join(", ");
         let agent = self.agents.get_mut(key);
         let agent = agent.ok_or_else(|| Refusal::NotFound(format!("agent {}", key.1)))?;
         if !agent.signed_in {
             return Err(Refusal::Conflict(format!("agent {} is signed out", key.1)));
         }
-        agent.paused = Some(reason);
+        if !known {
+            let what = format!("\"{reason}\" is no reason for a pause; there are {words}");
+            return Err(Refusal::Conflict(what));
+        }
+        agent.paused = Some(reason.clone());
+        if agent.shown == AgentState::Paused {
+            // Another reason is another stretch.
+            agent.close_stretch(now);
+            let fields = [("state", "paused".into()), ("reason", reason.into())];
+            self.event("agent.state", &key.1, fields);
+            self.begin_pause(key);
+        }
         self.touch_agent(key);
+        Ok(())
+    }
+
+    /// The reason behind the feature code with this place: any word when the site lists
+    /// none.
+    pub(super) fn pause_reason(&self, tenant: &TenantId, place: usize) -> Option<String> {
+        let pauses = &self.site(tenant)?.pauses;
+        if pauses.is_empty() {
+            return (place == 0).then(|| String::from("phone"));
+        }
+        pauses.get(place).map(|pause| pause.reason.clone())
+    }
+
+    /// The state shown begins: when it is a pause, its limit runs from now.
+    fn begin_pause(&mut self, key: &Of<AgentId>) {
+        let now = self.meta.now;
+        let Some(agent) = self.agents.get(key) else {
+            return;
+        };
+        let reason = agent
+            .paused
+            .as_ref()
+            .filter(|_| agent.shown == AgentState::Paused);
+        let spec = reason.and_then(|reason| self.site(&key.0)?.pause(reason));
+        let productive = spec.is_some_and(|pause| pause.productive);
+        let until = spec
+            .and_then(|pause| pause.limit_ms)
+            .map(|limit| now.plus(limit));
+        if let Some(until) = until {
+            self.at(until, Deadline::Agent(key.0.clone(), key.1.clone()));
+        }
+        if let Some(agent) = self.agents.get_mut(key) {
+            agent.pause_until = until;
+            agent.overdue = false;
+            agent.productive = productive;
+        }
+    }
+
+    /// Lengthens wrap-up under way.
+    pub(super) fn extend_wrap_up(&mut self, key: &Of<AgentId>, by_ms: u64) -> Result<(), Refusal> {
+        let latest = self.meta.now.plus(limits::WRAP_MAX_MS);
+        let agent = self.agents.get_mut(key);
+        let agent = agent.ok_or_else(|| Refusal::NotFound(format!("agent {}", key.1)))?;
+        let Activity::WrapUp(until) = agent.activity else {
+            let what = format!("agent {} is not in wrap-up", key.1);
+            return Err(Refusal::Conflict(what));
+        };
+        let until = until.max(until.plus(by_ms).min(latest));
+        agent.activity = Activity::WrapUp(until);
+        self.at(until, Deadline::Agent(key.0.clone(), key.1.clone()));
+        self.touch_agent(key);
+        Ok(())
+    }
+
+    /// Gives a waiting caller a score of his own.
+    fn prioritize(&mut self, tenant: &TenantId, call: CallId, weight: i64) -> Result<(), Refusal> {
+        let row = self
+            .calls
+            .get_mut(&call)
+            .filter(|row| row.tenant == *tenant);
+        let row = row.ok_or_else(|| Refusal::NotFound(call.to_string()))?;
+        let waits = row.is_waiting();
+        let Some(visit) = row.visit.as_mut().filter(|_| waits) else {
+            return Err(Refusal::Conflict(format!("{call} does not wait")));
+        };
+        visit.priority = weight.clamp(-limits::PRIORITY_MAX, limits::PRIORITY_MAX);
+        let shown = visit.priority.to_string();
+        self.touch_call(call);
+        self.event("call.prioritized", call, [("weight", shown.into())]);
+        Ok(())
+    }
+
+    /// Keeps a waiting caller for an agent, for as long as the queue grants.
+    fn prefer(&mut self, tenant: &TenantId, call: CallId, agent: AgentId) -> Result<(), Refusal> {
+        let row = self
+            .calls
+            .get_mut(&call)
+            .filter(|row| row.tenant == *tenant);
+        let row = row.ok_or_else(|| Refusal::NotFound(call.to_string()))?;
+        let waits = row.is_waiting();
+        let Some(visit) = row.visit.as_mut().filter(|_| waits) else {
+            return Err(Refusal::Conflict(format!("{call} does not wait")));
+        };
+        let before = visit.preferred.replace(agent.clone());
+        if !self.keep_for_preferred(call) {
+            if let Some(visit) = self.visit_mut(call) {
+                visit.preferred = before;
+            }
+            let what = format!("agent {agent} cannot be waited for in this queue now");
+            return Err(Refusal::Conflict(what));
+        }
+        self.event(
+            "call.preferred",
+            call,
+            [("agent", Value::from(agent.as_str()))],
+        );
         Ok(())
     }
 
@@ -160,6 +276,11 @@ impl State {
                 agent.unreachable_until = None;
             }
         }
+        if !agent.overdue && agent.pause_until.is_some_and(|until| until <= now) {
+            agent.overdue = true;
+            let reason = Value::from(agent.paused.clone());
+            self.event("agent.pause_overdue", &key.1, [("reason", reason)]);
+        }
         self.touch_agent(key);
     }
 
@@ -167,14 +288,21 @@ impl State {
     pub(super) fn release_agent(&mut self, key: &Of<AgentId>, call: &CallRow) {
         let now = self.meta.now;
         let site = self.site(&key.0);
-        let wrap_ms = call
-            .visit
-            .as_ref()
-            .and_then(|visit| site?.queues.get(&visit.queue))
-            .map_or(0, |queue| queue.wrap_ms);
+        let own = site.and_then(|site| site.agents.get(&key.1)?.wrap_ms);
+        let wrap_ms = own.unwrap_or_else(|| {
+            call.visit
+                .as_ref()
+                .and_then(|visit| site?.queues.get(&visit.queue))
+                .map_or(0, |queue| queue.wrap_ms)
+        });
         let Some(agent) = self.agents.get_mut(key) else {
             return;
         };
+        if let (Activity::Talking(at), Some(answered)) = (&agent.activity, call.answered_at)
+            && *at == call.id
+        {
+            agent.talk_ms += now.since(answered);
+        }
         match agent.activity {
             Activity::Talking(at) if at == call.id && wrap_ms > 0 && agent.signed_in => {
                 let until = now.plus(wrap_ms);
@@ -224,7 +352,8 @@ impl State {
     /// Notes that an agent's row or phone changed.
     pub(super) fn touch_agent(&mut self, key: &Of<AgentId>) {
         self.batch.agents.insert(key.clone());
-        self.batch.assign = true;
+        self.batch.stirred_agents.insert(key.clone());
+        self.batch.noted.insert(key.clone());
     }
 
     /// Notes that an extension's phone changed: whoever works there is affected.
@@ -274,8 +403,7 @@ impl State {
 
     /// Says in an event, once, when the state shown of a touched agent has changed.
     pub(super) fn note_agents(&mut self) {
-        let touched: Vec<Of<AgentId>> = self.batch.agents.iter().cloned().collect();
-        for key in touched {
+        for key in std::mem::take(&mut self.batch.noted) {
             let Some(agent) = self.agents.get(&key) else {
                 continue;
             };
@@ -284,12 +412,7 @@ impl State {
                 continue;
             }
             let reason = agent.paused.clone().filter(|_| state == AgentState::Paused);
-            let now = self.meta.now;
-            self.count_time(&key);
-            if let Some(agent) = self.agents.get_mut(&key) {
-                agent.shown = state;
-                agent.since = now;
-            }
+            self.turn_agent(&key, state);
             let fields = [
                 ("state", state.as_str().into()),
                 ("reason", Value::from(reason)),
@@ -298,136 +421,16 @@ impl State {
         }
     }
 
-    /// Offers waiting calls to ready agents: everybody who can be served is served at
-    /// once, the longest idle agent first, callers in the order they came.
-    pub(super) fn assign(&mut self) {
-        if self.waiting.is_empty() {
-            return;
-        }
-        let candidates = self.candidates();
-        if candidates.is_empty() {
-            return;
-        }
-        for (call, agent) in pairs(self.seekers(), candidates) {
-            self.offer(call, &agent);
-        }
-    }
-
-    /// Waiting calls that want an agent now.
-    fn seekers(&self) -> Vec<Seeker> {
+    /// Counts the time of the state shown so far and shows another one.
+    fn turn_agent(&mut self, key: &Of<AgentId>, state: AgentState) {
         let now = self.meta.now;
-        let mut seekers: Vec<Seeker> = Vec::new();
-        for ((tenant, queue), places) in &self.waiting {
-            for (order, call) in places {
-                let Some(row) = self.calls.get(call) else {
-                    continue;
-                };
-                let Some(visit) = &row.visit else { continue };
-                if visit.offer.is_some() || !row.caller().is_some_and(|leg| leg.is_live()) {
-                    continue;
-                }
-                let passed_over: BTreeSet<AgentId> = visit
-                    .passed_over
-                    .iter()
-                    .filter(|(_, until)| *until > now)
-                    .map(|(agent, _)| agent.clone())
-                    .collect();
-                let queue = (tenant.clone(), queue.clone());
-                seekers.push(Seeker {
-                    call: *call,
-                    order: *order,
-                    queue,
-                    passed_over,
-                });
-            }
-        }
-        seekers
-    }
-
-    /// Agents who could take a call now.
-    fn candidates(&self) -> Vec<Candidate> {
-        let mut candidates: Vec<Candidate> = Vec::new();
-        for (key, agent) in &self.agents {
-            if self.agent_state(agent) != AgentState::Ready {
-                continue;
-            }
-            let Some(spec) = self.site(&key.0).and_then(|site| site.agents.get(&key.1)) else {
-                continue;
-            };
-            candidates.push(Candidate {
-                agent: key.clone(),
-                idle_since: agent.idle_since,
-                queues: spec.queues.clone(),
-            });
-        }
-        candidates
-    }
-
-    /// Commits the choice of `agent` for `call`: rings every phone of the agent.
-    fn offer(&mut self, call: CallId, key: &Of<AgentId>) {
-        let targets = self.agent_targets(key);
-        let now = self.meta.now;
-        let Some(row) = self.calls.get(&call) else {
+        self.count_time(key);
+        let Some(agent) = self.agents.get_mut(key) else {
             return;
         };
-        if row.legs.len() + targets.len() > limits::LEGS_PER_CALL {
-            self.clear_call(call, (Disposition::Failed, Cause::CONGESTION));
-            return;
-        }
-        let queue = row.visit.as_ref().map(|visit| visit.queue.clone());
-        let ring_ms = queue
-            .as_ref()
-            .and_then(|queue| self.site(&key.0)?.queues.get(queue))
-            .map_or(limits::EXTENSION_RING_MS, |queue| queue.ring_ms);
-        let until = now.plus(ring_ms);
-        self.count_time(key);
-        if let Some(queue) = &queue {
-            self.count_queue(&key.0, queue, Fact::Offered);
-        }
-        self.count_agent(key, Fact::Offered);
-        if let Some(agent) = self.agents.get_mut(key) {
-            agent.activity = Activity::Offered(call);
-            agent.serving = queue;
-        }
-        self.touch_agent(key);
-        for target in targets {
-            self.add_leg(call, LegRole::Agent(key.1.clone()), target);
-        }
-        if let Some(row) = self.calls.get_mut(&call) {
-            if let Some(visit) = &mut row.visit {
-                visit.offer = Some(Offer {
-                    agent: key.1.clone(),
-                    until,
-                });
-            }
-            row.seq += 1;
-        }
-        self.at(until, Deadline::Call(call));
-        self.touch_call(call);
-        self.event(
-            "call.offered",
-            call,
-            [("agent", Value::from(key.1.as_str()))],
-        );
-    }
-
-    /// Where an agent is rung.
-    fn agent_targets(&self, key: &Of<AgentId>) -> Vec<LegTarget> {
-        let site = self.site(&key.0);
-        let fixed = site
-            .and_then(|site| site.agents.get(&key.1))
-            .and_then(|spec| spec.contact.clone());
-        let seat = self
-            .agents
-            .get(key)
-            .and_then(|agent| agent.extension.clone());
-        let seated = seat.map(|extension| self.extension_targets(&(key.0.clone(), extension)));
-        let seated = seated.unwrap_or_default();
-        if !seated.is_empty() {
-            return seated;
-        }
-        let fixed = fixed.map(|uri| LegTarget { uri, flow: None });
-        fixed.into_iter().collect()
+        agent.close_stretch(now);
+        agent.turn_to(state, now);
+        self.begin_pause(key);
     }
 
     /// Where an extension is rung: its bindings, best first, or its fixed contact.
@@ -486,24 +489,6 @@ impl State {
         };
         self.clear_call(call, ending);
         Ok(())
-    }
-
-    /// True while a leg to the agent's phone is up or being made for `call`.
-    pub(super) fn has_live_agent_leg(row: &CallRow, agent: &AgentId) -> bool {
-        let role = LegRole::Agent(agent.clone());
-        row.legs
-            .iter()
-            .any(|leg| leg.role == role && leg.seen != Seen::Ended)
-    }
-
-    /// True when the stage lets an offer be answered.
-    pub(super) fn awaits_agent(row: &CallRow, agent: &AgentId) -> bool {
-        matches!(row.stage, Stage::Waiting)
-            && row
-                .visit
-                .as_ref()
-                .and_then(|visit| visit.offer.as_ref())
-                .is_some_and(|offer| offer.agent == *agent)
     }
 
     /// The phone state of an agent by key; unreachable when there is no such agent.

@@ -201,10 +201,13 @@ impl State {
             queue: queue.clone(),
             order: id.0,
             entered_at: now,
-            offer: None,
+            priority: call.priority,
+            step: 0,
+            preferred: call.preferred.clone(),
+            meant_until: None,
+            offers: Vec::new(),
             passed_over: Vec::new(),
             music,
-            priority: call.priority,
         });
         if let Some(leg) = call.legs.first_mut() {
             leg.want = Want::Answer;
@@ -215,9 +218,10 @@ impl State {
             .or_default()
             .insert(id.0, id);
         self.count_queue(&key.0, &key.1, Fact::Entered);
-        self.batch.assign = true;
         self.touch_call(id);
         self.event("call.queued", id, [("queue", Value::from(key.1.as_str()))]);
+        self.take_steps(id);
+        self.keep_for_preferred(id);
     }
 
     fn feature_code(&mut self, id: CallId, code: crate::route::FeatureCode, seat: &Of<Extension>) {
@@ -227,8 +231,12 @@ impl State {
             Some(agent) => match code {
                 FeatureCode::SignIn => self.sign_in(&agent, Some(seat.1.clone())),
                 FeatureCode::SignOut => self.sign_out(&agent),
-                FeatureCode::Pause => self.pause(&agent, String::from("phone")),
+                FeatureCode::Pause(place) => match self.pause_reason(&seat.0, place) {
+                    Some(reason) => self.pause(&agent, reason),
+                    None => Err(Refusal::NotFound(String::from("reason"))),
+                },
                 FeatureCode::Ready => self.ready(&agent),
+                FeatureCode::ExtendWrapUp => self.extend_wrap_up(&agent, limits::WRAP_EXTENSION_MS),
             },
         };
         let confirmation = match result {
@@ -375,7 +383,7 @@ impl State {
         };
         call.agent = Some(agent.clone());
         if let Some(visit) = &mut call.visit {
-            visit.offer = None;
+            visit.offers.clear();
             visit.passed_over.clear();
         }
         let key = (call.tenant.clone(), agent);
@@ -546,84 +554,6 @@ impl State {
         self.clear_call(id, ending);
     }
 
-    fn agent_leg_ended(&mut self, id: CallId, agent: &AgentId, want: Want, cause: Cause) {
-        let Some(call) = self.calls.get(&id) else {
-            return;
-        };
-        let was_offered = Self::awaits_agent(call, agent);
-        let call = call.clone();
-        let key = (call.tenant.clone(), agent.clone());
-        if Self::has_live_agent_leg(&call, agent) {
-            // One of the agent's phones has refused for all of them.
-            if was_offered && cause.is_global() {
-                self.end_offer(id);
-                self.miss(&call, &key);
-            }
-            return;
-        }
-        self.release_agent(&key, &call);
-        if was_offered && !matches!(want, Want::End(_)) {
-            self.end_offer(id);
-            if matches!(cause.status, 404 | 408 | 410 | 500..=599) {
-                self.rest_phone(&key);
-            } else {
-                self.miss(&call, &key);
-            }
-        }
-    }
-
-    /// Takes the offer back; the caller keeps his place.
-    fn end_offer(&mut self, id: CallId) {
-        let Some(call) = self.calls.get_mut(&id) else {
-            return;
-        };
-        let Some(offer) = call.visit.as_mut().and_then(|visit| visit.offer.take()) else {
-            return;
-        };
-        let role = LegRole::Agent(offer.agent.clone());
-        for leg in call
-            .legs
-            .iter_mut()
-            .filter(|leg| leg.role == role && leg.is_live())
-        {
-            leg.want = Want::End(Cause::NO_ANSWER);
-        }
-        self.touch_call(id);
-        self.batch.assign = true;
-    }
-
-    /// Counts a missed offer and passes the agent over for this caller for a while.
-    fn miss(&mut self, call: &CallRow, key: &Of<AgentId>) {
-        let until = self.meta.now.plus(limits::MISSED_SKIP_MS);
-        let now = self.meta.now;
-        if let Some(visit) = self
-            .calls
-            .get_mut(&call.id)
-            .and_then(|call| call.visit.as_mut())
-        {
-            visit
-                .passed_over
-                .retain(|(agent, end)| *agent != key.1 && *end > now);
-            visit.passed_over.push((key.1.clone(), until));
-        }
-        self.at(until, Deadline::Call(call.id));
-        let max = call
-            .visit
-            .as_ref()
-            .and_then(|visit| self.site(&key.0)?.queues.get(&visit.queue))
-            .map_or(0, |queue| queue.missed_max);
-        if let Some(visit) = &call.visit {
-            self.count_queue(&key.0, &visit.queue, Fact::Missed);
-        }
-        self.count_agent(key, Fact::Missed);
-        self.event(
-            "call.missed",
-            call.id,
-            [("agent", Value::from(key.1.as_str()))],
-        );
-        self.count_missed(key, max);
-    }
-
     fn leg_held(&mut self, id: CallId, leg_id: LegId, held: bool, checkpoint: Vec<u8>) {
         let now = self.meta.now;
         let Some(call) = self.calls.get_mut(&id) else {
@@ -662,18 +592,20 @@ impl State {
         let Some(call) = self.calls.get(&id) else {
             return;
         };
-        match (&call.stage, &call.visit) {
-            (Stage::Ringing { until }, _) if *until <= now => {
+        match &call.stage {
+            Stage::Ringing { until } if *until <= now => {
                 self.clear_call(id, (Disposition::NoAnswer, Cause::NO_ANSWER));
             }
-            (Stage::Waiting, Some(visit)) => {
-                self.batch.assign = true;
-                let due = visit.offer.as_ref().filter(|offer| offer.until <= now);
-                if let Some(agent) = due.map(|offer| offer.agent.clone()) {
-                    let (call, key) = (call.clone(), (call.tenant.clone(), agent));
-                    self.end_offer(id);
-                    self.miss(&call, &key);
+            Stage::Waiting => {
+                self.offers_due(id);
+                if let Some(visit) = self.visit_mut(id) {
+                    visit.meant_until = visit.meant_until.filter(|until| *until > now);
+                    for passed in &mut visit.passed_over {
+                        passed.until = passed.until.filter(|until| *until > now);
+                    }
                 }
+                self.take_steps(id);
+                self.touch_call(id);
             }
             _ => {}
         }
@@ -692,7 +624,8 @@ impl State {
             call.seq += 1;
         }
         self.batch.calls.insert(id);
-        if !self.batch.wakes.contains(&Wake::Call(id)) {
+        self.batch.stirred_calls.insert(id);
+        if self.batch.woken.insert(id) {
             self.batch.wakes.push(Wake::Call(id));
         }
     }

@@ -245,7 +245,7 @@ impl State {
         }
         self.event("site.applied", &tenant, [("version", Value::from(version))]);
         self.batch.wakes.extend([Wake::Site(tenant), Wake::Cluster]);
-        self.batch.assign = true;
+        self.site_dispatch();
         Reply::Site { version }
     }
 
@@ -319,8 +319,13 @@ impl State {
             self.site_agent(tenant, id, spec);
         }
         // Whose phone has gone or come with the change shows another state now.
-        let agents = self.agents.keys().filter(|key| key.0 == *tenant);
-        self.batch.agents.extend(agents.cloned());
+        let agents: Vec<_> = self
+            .agents
+            .keys()
+            .filter(|key| key.0 == *tenant)
+            .cloned()
+            .collect();
+        agents.iter().for_each(|key| self.touch_agent(key));
     }
 
     fn site_agent(&mut self, tenant: &TenantId, id: &AgentId, spec: &AgentSpec) {

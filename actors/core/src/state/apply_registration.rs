@@ -72,7 +72,11 @@ impl State {
             // One deadline stands for the earliest end; it sets the next when it fires.
             self.at(due, Deadline::Registration(key.0.clone(), key.1.clone()));
         }
-        let was_reachable = self.registrations.contains_key(&key);
+        // A binding that ended unnoticed may be followed by one that has begun.
+        let before = (
+            self.registrations.contains_key(&key),
+            self.is_reachable(&key),
+        );
         let is_reachable = !row.bindings.is_empty();
         if is_reachable {
             self.registrations.insert(key.clone(), row);
@@ -80,7 +84,7 @@ impl State {
             self.registrations.remove(&key);
         }
         self.batch.registrations.insert(key.clone());
-        if was_reachable != is_reachable {
+        if before != (is_reachable, is_reachable) {
             self.touch_seat(&key);
         }
     }

@@ -246,6 +246,27 @@ pub enum Action {
         /// The node.
         node: NodeId,
     },
+    /// Gives a waiting caller a score beside the queue's weight and the wait.
+    Prioritize {
+        /// The call.
+        call: CallId,
+        /// The score; the highest possible when it is higher.
+        weight: i64,
+    },
+    /// Lets a waiting caller wait for one agent, for as long as the queue grants.
+    Prefer {
+        /// The call.
+        call: CallId,
+        /// The agent.
+        agent: AgentId,
+    },
+    /// Lengthens the wrap-up an agent is in.
+    ExtendWrapUp {
+        /// The agent.
+        agent: AgentId,
+        /// By this, ms.
+        by_ms: u64,
+    },
 }
 
 /// The machine's answer to a command.

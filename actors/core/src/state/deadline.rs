@@ -12,10 +12,10 @@ use crate::time::TimeMs;
 /// What is due.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Deadline {
-    /// An offer is missed, a passed-over agent may be asked again, or the phones of an
-    /// extension have rung long enough.
+    /// An offer is missed, a passed-over agent may be asked again, more agents may serve,
+    /// the wait for one agent is over, or the phones of an extension have rung long enough.
     Call(CallId),
-    /// Wrap-up or a phone's rest is over.
+    /// Wrap-up or a phone's rest is over, or a pause has lasted too long.
     Agent(TenantId, AgentId),
     /// A binding ends.
     Registration(TenantId, Extension),

@@ -42,7 +42,8 @@ impl State {
         }
         call.note_hold(now);
         if let Some(visit) = &mut call.visit {
-            visit.offer = None;
+            visit.offers.clear();
+            visit.meant_until = None;
         }
         for leg in call.legs.iter_mut().filter(|leg| leg.is_live()) {
             let cause = if leg.role == LegRole::Caller {

@@ -225,9 +225,7 @@ impl State {
         };
         self.record_contacts(rows);
         self.rebalance();
-        if std::mem::take(&mut self.batch.assign) {
-            self.assign();
-        }
+        self.assign();
         self.note_agents();
         reply
     }

@@ -11,12 +11,15 @@ mod apply_cluster;
 pub mod apply_crm;
 mod apply_registration;
 mod apply_trunk;
+mod assign;
+mod check;
 pub mod command;
 pub mod count;
 mod deadline;
 mod end_call;
 pub mod event;
 pub mod machine;
+mod offer;
 mod seat;
 pub mod store;
 
@@ -29,9 +32,10 @@ use serde::{Deserialize, Serialize};
 pub use self::deadline::Deadline;
 pub use self::machine::{ExchangeMachine, SharedState, Wake, WakeSink};
 pub use self::store::{decode_row, encode_row};
-use crate::call::{CallRow, Stage};
+use crate::call::CallRow;
 use crate::floor::address::{AddressRow, NodeRow};
 use crate::floor::agent::{AgentRow, AgentState, PhoneState};
+use crate::floor::dispatch::Dispatch;
 use crate::floor::figure::{FigureRow, Subject, Tally};
 use crate::floor::leftover::LeftoverRow;
 use crate::floor::registration::RegistrationRow;
@@ -106,6 +110,8 @@ pub struct State {
     channels: BTreeMap<Of<TrunkName>, BTreeSet<LegId>>,
     /// Agents by the extension they work at. Derived from `agents`.
     seats: BTreeMap<Of<Extension>, BTreeSet<AgentId>>,
+    /// Who could serve whom. Derived from `sites`, `agents`, `calls`, `registrations`.
+    dispatch: Dispatch,
     /// What the entry being applied has touched.
     batch: store::Batch,
 }
@@ -133,6 +139,7 @@ impl Default for State {
             waiting: BTreeMap::new(),
             channels: BTreeMap::new(),
             seats: BTreeMap::new(),
+            dispatch: Dispatch::default(),
             batch: store::Batch::default(),
         }
     }
@@ -199,10 +206,25 @@ impl State {
 
     /// What an agent's phone is doing.
     pub fn phone_state(&self, agent: &AgentRow) -> PhoneState {
+        self.phone_state_where(agent, |extension| self.is_reachable(extension))
+    }
+
+    /// What an agent's phone is doing as far as rows say, whatever the time is.
+    fn phone_state_by_rows(&self, agent: &AgentRow) -> PhoneState {
+        self.phone_state_where(agent, |extension| {
+            self.registrations.contains_key(extension) || self.is_fixed(extension)
+        })
+    }
+
+    fn phone_state_where(
+        &self,
+        agent: &AgentRow,
+        is_reachable: impl Fn(&Of<Extension>) -> bool,
+    ) -> PhoneState {
         let spec = self
             .site(&agent.tenant)
             .and_then(|site| site.agents.get(&agent.id));
-        let fixed = spec.is_some_and(|spec| spec.contact.is_some());
+        let fixed = spec.is_some_and(|spec| spec.contact.is_some() || !spec.devices.is_empty());
         let key = agent
             .extension
             .clone()
@@ -221,7 +243,7 @@ impl State {
         }
         match key {
             Some(key) if self.occupied.contains_key(&key) => PhoneState::Busy,
-            Some(key) if self.is_reachable(&key) => PhoneState::Free,
+            Some(key) if is_reachable(&key) => PhoneState::Free,
             _ if fixed => PhoneState::Free,
             _ => PhoneState::Unreachable,
         }
@@ -237,53 +259,14 @@ impl State {
         let now = self.meta.now;
         let registered = self.registrations.get(extension);
         registered.is_some_and(|row| row.bindings.iter().any(|one| one.expires_at > now))
-            || self
-                .site(&extension.0)
-                .and_then(|site| site.extensions.get(&extension.1))
-                .is_some_and(|spec| spec.contact.is_some())
+            || self.is_fixed(extension)
     }
 
-    /// Checks the invariants; returns what is broken, in words.
-    pub fn check(&self) -> Vec<String> {
-        let mut broken = Vec::new();
-        for agent in self.agents.values() {
-            use crate::floor::agent::Activity;
-            let (call, offered) = match &agent.activity {
-                Activity::Offered(call) => (call, true),
-                Activity::Talking(call) => (call, false),
-                Activity::Idle | Activity::WrapUp(_) => continue,
-            };
-            let Some(row) = self.calls.get(call) else {
-                broken.push(format!("agent {} is at {call}, which is over", agent.id));
-                continue;
-            };
-            let at_him = row.legs.iter().any(|leg| {
-                leg.is_live() && leg.role == crate::call::LegRole::Agent(agent.id.clone())
-            });
-            if !at_him {
-                broken.push(format!("agent {} is at {call} without a leg", agent.id));
-            }
-            if !offered && row.is_waiting() {
-                broken.push(format!("agent {} talks to {call}, which waits", agent.id));
-            }
-        }
-        broken.extend(self.check_figures());
-        for call in self.calls.values() {
-            if !self.nodes.get(&call.owner).is_some_and(|node| node.up) {
-                broken.push(format!(
-                    "{} belongs to {}, which is down",
-                    call.id, call.owner
-                ));
-            }
-            if call.legs.iter().all(|leg| !leg.is_live()) {
-                broken.push(format!("{} has no live leg", call.id));
-            }
-            if matches!(call.stage, Stage::Waiting) != self.position(call).is_some() {
-                broken.push(format!("{} waits without a place", call.id));
-            }
-        }
-        self.check_channels(&mut broken);
-        broken
+    /// True when this extension is a device that does not register.
+    fn is_fixed(&self, extension: &Of<Extension>) -> bool {
+        self.site(&extension.0)
+            .and_then(|site| site.extensions.get(&extension.1))
+            .is_some_and(|spec| spec.contact.is_some())
     }
 
     /// A fresh id of the entry being applied.

@@ -16,6 +16,7 @@ use super::event::{EventRow, Value, event_key, event_position};
 use super::machine::Wake;
 use super::{Deadline, FigureRow, MetaRow, Of, SiteRow, State};
 use crate::cdr::CdrRow;
+use crate::floor::explanation::Explanation;
 use crate::floor::figure::{Subject, Tally, figure_key, interval_key};
 use crate::ids::{AgentId, CallId, Extension, LegId, NodeId, TenantId, TrunkName};
 use crate::limits;
@@ -58,6 +59,14 @@ pub(super) struct Batch {
     pub(super) sites: BTreeSet<TenantId>,
     pub(super) registrations: BTreeSet<Of<Extension>>,
     pub(super) agents: BTreeSet<Of<AgentId>>,
+    /// Agents the command being applied has touched.
+    pub(super) stirred_agents: BTreeSet<Of<AgentId>>,
+    /// Agents whose state shown may have changed with it.
+    pub(super) noted: BTreeSet<Of<AgentId>>,
+    /// Calls the command being applied has touched.
+    pub(super) stirred_calls: BTreeSet<CallId>,
+    /// Calls the entry has woken, so that each is once among `wakes`.
+    pub(super) woken: BTreeSet<CallId>,
     pub(super) calls: BTreeSet<CallId>,
     pub(super) figures: BTreeSet<Of<Subject>>,
     /// What is counted of each quarter; added to its row.
@@ -72,9 +81,9 @@ pub(super) struct Batch {
     pub(super) recorded: usize,
     /// Everything written so far by commands that write rows at once.
     pub(super) written: blake3::Hasher,
+    pub(super) explanations: Vec<Explanation>,
     pub(super) events: Vec<EventRow>,
     pub(super) prune_events: bool,
-    pub(super) assign: bool,
     pub(super) wakes: Vec<Wake>,
 }
 
@@ -246,6 +255,9 @@ impl State {
             let target = cdr.id.0.to_be_bytes().to_vec();
             writer.put_bytes(Table::CdrByCall, &cdr.call.0.to_be_bytes(), target);
         }
+        for explanation in &batch.explanations {
+            writer.put(Table::Explanation, &explanation.key(), explanation);
+        }
         for (due, deadline, stands) in &batch.deadlines {
             let mut key = due.0.to_be_bytes().to_vec();
             key.extend(encode_row(deadline));
@@ -336,6 +348,7 @@ impl State {
                 self.seats.entry(seat).or_default().insert(id.clone());
             }
         }
+        self.dispatch = self.derived_dispatch();
     }
 }
 

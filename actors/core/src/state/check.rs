@@ -1,0 +1,107 @@
+//! The invariants of the state, written once: tests ask after every entry, the running
+//! daemon at intervals.
+
+use super::State;
+use crate::call::Stage;
+use crate::floor::agent::{Activity, AgentState};
+use crate::site::Strategy;
+
+impl State {
+    /// Checks the invariants; returns what is broken, in words.
+    pub fn check(&self) -> Vec<String> {
+        let mut broken = Vec::new();
+        for agent in self.agents.values() {
+            let (call, offered) = match &agent.activity {
+                Activity::Offered(call) => (call, true),
+                Activity::Talking(call) => (call, false),
+                Activity::Idle | Activity::WrapUp(_) => continue,
+            };
+            let Some(row) = self.calls.get(call) else {
+                broken.push(format!("agent {} is at {call}, which is over", agent.id));
+                continue;
+            };
+            let at_him = row.legs.iter().any(|leg| {
+                leg.is_live() && leg.role == crate::call::LegRole::Agent(agent.id.clone())
+            });
+            if !at_him {
+                broken.push(format!("agent {} is at {call} without a leg", agent.id));
+            }
+            if !offered && row.is_waiting() {
+                broken.push(format!("agent {} talks to {call}, which waits", agent.id));
+            }
+        }
+        broken.extend(self.check_figures());
+        for call in self.calls.values() {
+            if !self.nodes.get(&call.owner).is_some_and(|node| node.up) {
+                broken.push(format!(
+                    "{} belongs to {}, which is down",
+                    call.id, call.owner
+                ));
+            }
+            if call.legs.iter().all(|leg| !leg.is_live()) {
+                broken.push(format!("{} has no live leg", call.id));
+            }
+            if matches!(call.stage, Stage::Waiting) != self.position(call).is_some() {
+                broken.push(format!("{} waits without a place", call.id));
+            }
+        }
+        self.check_channels(&mut broken);
+        self.check_offers(&mut broken);
+        self.check_times(&mut broken);
+        if self.dispatch != self.derived_dispatch() {
+            broken.push(String::from("the pools differ from the rows"));
+        }
+        broken
+    }
+
+    /// An offer and the agent it is made to name each other; only ring-all makes several.
+    fn check_offers(&self, broken: &mut Vec<String>) {
+        for call in self.calls.values() {
+            let Some(visit) = &call.visit else { continue };
+            let queue = (call.tenant.clone(), visit.queue.clone());
+            let spec = self.queue_spec(&queue);
+            let several = spec.is_none_or(|spec| spec.strategy == Strategy::RingAll);
+            if visit.offers.len() > 1 && !several {
+                broken.push(format!("{} is offered to several agents", call.id));
+            }
+            if !visit.offers.is_empty() && !call.is_waiting() {
+                broken.push(format!("{} is offered and does not wait", call.id));
+            }
+            for offer in &visit.offers {
+                let key = (call.tenant.clone(), offer.agent.clone());
+                let agent = self.agents.get(&key);
+                if !agent.is_some_and(|agent| agent.activity == Activity::Offered(call.id)) {
+                    broken.push(format!("{} is not at {}", offer.agent, call.id));
+                }
+            }
+        }
+        // Whoever seeks has nobody to serve him.
+        for (call, seeker) in self.dispatch.seekers() {
+            let row = self.calls.get(&call);
+            let pool = match &seeker.search {
+                crate::floor::dispatch::Search::Pool(pool) => self.dispatch.pool(*pool),
+                crate::floor::dispatch::Search::Agent(_) => None,
+            };
+            if let (Some(row), Some(pool)) = (row, pool)
+                && let Some(agent) = self.suitable(pool, row).next()
+            {
+                broken.push(format!("{call} waits while {agent} is ready"));
+            }
+        }
+    }
+
+    /// The times of an agent's states add up to the time at work.
+    fn check_times(&self, broken: &mut Vec<String>) {
+        let now = self.meta.now;
+        for agent in self.agents.values() {
+            let sum: u64 = agent.times_at(now).iter().sum();
+            if sum != agent.at_work_at(now) {
+                broken.push(format!("the times of agent {} do not add up", agent.id));
+            }
+            let out = agent.shown == AgentState::SignedOut;
+            if out == agent.at_work_since.is_some() {
+                broken.push(format!("agent {} is at work and signed out", agent.id));
+            }
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! The dispatcher again, written the slow and plain way, from rows and site alone: who
+//! may be offered whom, in which order. Each entry's offers are held against it, in the
+//! order they were made, and afterwards nobody may be left who could have been served.
+//!
+//! It knows nothing of pools, turns or precedence as the state keeps them.
+
+#![allow(dead_code, reason = "shared with the bench, which needs less of it")]
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use strowger_core::call::{CallRow, LegRole, Visit};
+use strowger_core::floor::agent::{Activity, AgentRow, AgentState};
+use strowger_core::ids::{AgentId, CallId, LegId, TenantId};
+use strowger_core::site::{AgentSpec, QueueSpec, Site, Strategy};
+use strowger_core::state::State;
+
+type Key = (TenantId, AgentId);
+
+/// What is remembered from before an entry.
+pub struct Before {
+    /// Offers under way, with their agents.
+    offers: BTreeMap<CallId, Vec<AgentId>>,
+    last_offer: BTreeMap<Key, u64>,
+}
+
+/// An offer the entry made.
+struct Made<'s> {
+    leg: LegId,
+    call: &'s CallRow,
+    agent: Key,
+}
+
+impl Before {
+    pub fn of(state: &State) -> Self {
+        let offers = state.calls.values().filter_map(|call| {
+            let offers = &call.visit.as_ref()?.offers;
+            let agents = offers.iter().map(|offer| offer.agent.clone()).collect();
+            (!offers.is_empty()).then_some((call.id, agents))
+        });
+        let agents = state.agents.iter();
+        Self {
+            offers: offers.collect(),
+            last_offer: agents
+                .map(|(key, row)| (key.clone(), row.last_offer))
+                .collect(),
+        }
+    }
+
+    /// Holds the state after an entry of one command against the rules; how many offers
+    /// it made.
+    pub fn check(&self, state: &State) -> usize {
+        let made = self.made(state);
+        let now = state.meta.now.0;
+        let left: Vec<&CallRow> = state.calls.values().filter(|call| seeks(call)).collect();
+        let free: Vec<Key> = state
+            .agents
+            .iter()
+            .filter(|(_, row)| state.agent_state(row) == AgentState::Ready)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for (n, one) in made.iter().enumerate() {
+            let rest = &made[n..];
+            let (visit, spec) = visit_of(state, one.call);
+            let several = spec.strategy == Strategy::RingAll;
+            // Offers of ring-all to other agents of the same call are one choice.
+            let first = !several || n == 0 || made[n - 1].call.id != one.call.id;
+            let then_free: Vec<&Key> = free
+                .iter()
+                .chain(rest.iter().map(|one| &one.agent))
+                .collect();
+            assert!(
+                may_serve(state, &one.agent, one.call),
+                "{} was offered to {}, who may not serve him",
+                one.call.id,
+                one.agent.1
+            );
+            if first {
+                let others = left
+                    .iter()
+                    .copied()
+                    .chain(rest[1..].iter().map(|one| one.call));
+                for other in others.filter(|other| other.id != one.call.id) {
+                    let better = comes_first(state, other, one.call, now);
+                    let possible = may_serve(state, &one.agent, other);
+                    assert!(
+                        !(better && possible),
+                        "{} was offered to {} before {}",
+                        one.call.id,
+                        one.agent.1,
+                        other.id
+                    );
+                }
+            }
+            if visit.preferred.as_ref() == Some(&one.agent.1) {
+                // Whether he was waited for is not in the row any more.
+                continue;
+            }
+            let mine = self.turn(state, spec.strategy, &one.agent);
+            for other in &then_free {
+                let Some(mine) = mine.filter(|_| **other != one.agent) else {
+                    continue;
+                };
+                let theirs = self.turn(state, spec.strategy, other);
+                assert!(
+                    theirs.is_none_or(|theirs| (mine, &one.agent) < (theirs, other))
+                        || !may_serve(state, other, one.call),
+                    "{} was offered to {} before {} by {:?}",
+                    one.call.id,
+                    one.agent.1,
+                    other.1,
+                    spec.strategy
+                );
+            }
+        }
+        for call in left {
+            for agent in &free {
+                assert!(
+                    !may_serve(state, agent, call),
+                    "{} waits while {} is ready",
+                    call.id,
+                    agent.1
+                );
+            }
+        }
+        made.len()
+    }
+
+    /// Offers made since, in the order they were made.
+    fn made<'s>(&self, state: &'s State) -> Vec<Made<'s>> {
+        let mut made = Vec::new();
+        for call in state.calls.values() {
+            let Some(visit) = &call.visit else { continue };
+            let several = queue_of(state, call).is_some_and(|q| q.strategy == Strategy::RingAll);
+            assert!(
+                visit.offers.len() <= 1 || several,
+                "{} has two offers",
+                call.id
+            );
+            let before = self.offers.get(&call.id);
+            for offer in &visit.offers {
+                let agent = (call.tenant.clone(), offer.agent.clone());
+                let at = &state.agents[&agent].activity;
+                assert_eq!(*at, Activity::Offered(call.id), "{}", offer.agent);
+                if before.is_some_and(|before| before.contains(&offer.agent)) {
+                    continue;
+                }
+                let role = LegRole::Agent(offer.agent.clone());
+                let legs = call
+                    .legs
+                    .iter()
+                    .filter(|leg| leg.role == role && leg.is_live());
+                let leg = legs
+                    .map(|leg| leg.id)
+                    .max()
+                    .expect("an offer rings a phone");
+                made.push(Made { leg, call, agent });
+            }
+        }
+        made.sort_by_key(|one| one.leg);
+        made
+    }
+
+    /// What the strategy orders agents by; `None` when it has no order of its own here.
+    fn turn(&self, state: &State, strategy: Strategy, agent: &Key) -> Option<(u64, u64)> {
+        let row: &AgentRow = &state.agents[agent];
+        let spec = state
+            .site(&agent.0)
+            .and_then(|site| site.agents.get(&agent.1));
+        let place = spec.map_or(0, |spec| spec.place);
+        let last = self.last_offer.get(agent).copied().unwrap_or(0);
+        match strategy {
+            Strategy::LongestIdle | Strategy::RingAll => Some((row.idle_since.0, 0)),
+            Strategy::RoundRobin => Some((last, row.idle_since.0)),
+            Strategy::FewestCalls => Some((row.calls, row.idle_since.0)),
+            Strategy::LeastTalk => Some((row.talk_ms, row.idle_since.0)),
+            Strategy::Linear => Some((u64::from(place), 0)),
+            Strategy::Random => None,
+        }
+    }
+}
+
+fn site_of<'s>(state: &'s State, call: &CallRow) -> &'s Site {
+    state.site(&call.tenant).expect("the site is in force")
+}
+
+fn queue_of<'s>(state: &'s State, call: &CallRow) -> Option<&'s QueueSpec> {
+    let visit = call.visit.as_ref()?;
+    site_of(state, call).queues.get(&visit.queue)
+}
+
+fn visit_of<'s>(state: &'s State, call: &'s CallRow) -> (&'s Visit, &'s QueueSpec) {
+    let visit = call.visit.as_ref().expect("a waiting call is in a queue");
+    (visit, &site_of(state, call).queues[&visit.queue])
+}
+
+/// A caller who wants an agent.
+fn seeks(call: &CallRow) -> bool {
+    let visit = call.visit.as_ref();
+    call.is_waiting() && visit.is_some_and(|visit| visit.offers.is_empty())
+}
+
+/// Skills, queues, teams and steps: who may serve a caller at all.
+fn serves(site: &Site, call: &CallRow, spec: &QueueSpec, agent: &AgentSpec) -> bool {
+    let visit = call.visit.as_ref().expect("a waiting call is in a queue");
+    let taken = &spec.relax[..visit.step];
+    let mut rule = &spec.skills;
+    let mut belongs = agent.queues.contains(&visit.queue);
+    for step in taken {
+        rule = step.skills.as_ref().unwrap_or(rule);
+        belongs |= agent.queues.iter().any(|queue| step.queues.contains(queue));
+        belongs |= agent
+            .team
+            .as_ref()
+            .is_some_and(|team| step.teams.contains(team));
+    }
+    assert!(site.queues.contains_key(&visit.queue));
+    belongs && rule.fits(&agent.skills)
+}
+
+/// Signed in, not paused and with a phone.
+fn at_work(state: &State, row: &AgentRow) -> bool {
+    row.signed_in && row.paused.is_none() && state.agent_state(row) != AgentState::NoPhone
+}
+
+/// True when a free agent may be offered this caller now.
+fn may_serve(state: &State, agent: &Key, call: &CallRow) -> bool {
+    let site = site_of(state, call);
+    let Some(spec) = queue_of(state, call) else {
+        return false;
+    };
+    let (visit, _) = visit_of(state, call);
+    let Some(own) = site.agents.get(&agent.1).filter(|_| agent.0 == call.tenant) else {
+        return false;
+    };
+    if !serves(site, call, spec, own) {
+        return false;
+    }
+    if visit.meant_until.is_some() && visit.preferred.as_ref() != Some(&agent.1) {
+        return false;
+    }
+    let Some(missed) = visit.passed_over.iter().find(|one| one.agent == agent.1) else {
+        return true;
+    };
+    // Who missed him is asked again only when all others at work have missed him too.
+    let all_missed = site.agents.iter().all(|(id, spec_of)| {
+        let row = state.agents.get(&(call.tenant.clone(), id.clone()));
+        let counts = row.is_some_and(|row| at_work(state, row));
+        !counts
+            || !serves(site, call, spec, spec_of)
+            || visit.passed_over.iter().any(|one| one.agent == *id)
+    });
+    missed.until.is_none() && all_missed
+}
+
+/// True when `a` is served before `b`.
+fn comes_first(state: &State, a: &CallRow, b: &CallRow, now: u64) -> bool {
+    let turn = |call: &CallRow| {
+        let (visit, spec) = visit_of(state, call);
+        let waited = now - visit.entered_at.0;
+        let aged = waited >= spec.age_max_ms;
+        let score = i128::from(spec.weight + visit.priority) * 1_000
+            + i128::from(waited) * i128::from(spec.slope);
+        (aged, if aged { 0 } else { score }, Reverse(visit.order))
+    };
+    turn(a) > turn(b)
+}
