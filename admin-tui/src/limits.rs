@@ -49,6 +49,9 @@ pub const EVENT_BYTES_MAX: usize = 1024 * 1024;
 /// Largest site file.
 pub const SITE_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
+/// Largest file of extensions to import; larger ones are refused unread.
+pub const EXTENSIONS_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 /// Largest file a site file names.
 pub const ATTACHMENT_BYTES_MAX: u64 = 32 * 1024 * 1024;
 

@@ -18,6 +18,9 @@ pub const SITE_ATTACHMENT_BYTES_MAX: usize = 64 << 20;
 /// Extensions of one site; more are refused.
 pub const EXTENSIONS_MAX: usize = 100_000;
 
+/// Extensions in one import; more are refused. Their secrets travel in one log entry.
+pub const EXTENSION_IMPORT_ROWS_MAX: usize = 20_000;
+
 /// Entries of one range such as `1001-1020`; more are refused.
 pub const RANGE_MAX: usize = 20_000;
 

@@ -195,11 +195,15 @@ pub fn extensions(state: &State) -> Vec<api::ExtensionInfo> {
     }
     let sites = state.sites.iter();
     sites
-        .flat_map(|(tenant, row)| row.site.extensions.iter().map(move |one| (tenant, one)))
-        .map(|(tenant, (extension, spec))| {
+        .flat_map(|(tenant, row)| {
+            let all = row.site.extensions.iter();
+            all.map(move |one| (tenant, row, one))
+        })
+        .map(|(tenant, row, (extension, spec))| {
             let key = (tenant.clone(), extension.clone());
             api::ExtensionInfo {
                 extension: extension.to_string(),
+                imported: row.site.imported.contains(extension),
                 contact: spec.contact.clone(),
                 registrations: state
                     .registrations

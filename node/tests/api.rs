@@ -417,3 +417,102 @@ async fn ten_thousand_known_secrets_are_applied_in_ten_seconds() {
     );
     bench.office.stop.cancel();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn extensions_are_imported_and_stay_when_a_site_is_applied() {
+    let bench = bench().await;
+    let import = |text: &str, replace: bool, dry_run: bool| json!({ "file": "u.csv", "text": text, "replace": replace, "dry_run": dry_run });
+    let path = "/v1/extensions/import";
+    let few = "extension,password\n5001,a\n1001,b\n";
+    let (status, ..) = bench
+        .ask("POST", path, Some(&import(few, false, false)))
+        .await;
+    assert_eq!(status, 404, "into no site");
+    let (status, ..) = bench
+        .ask("POST", "/v1/site", Some(&upload(SITE, &[], false)))
+        .await;
+    assert_eq!(status, 200);
+    let bad = "extension,password\n5001,a\n4008,b\n";
+    let (status, body, _) = bench
+        .ask("POST", path, Some(&import(bad, false, false)))
+        .await;
+    assert_eq!((status, text_at(&body, "/error/code")), (422, "SW0209"));
+    assert_eq!(text_at(&body, "/error/where"), "u.csv:3");
+    let (status, body, _) = bench.ask("POST", path, Some(&json!({ "file": "x" }))).await;
+    assert_eq!((status, text_at(&body, "/error/code")), (400, "SW0603"));
+
+    let counts = |body: &Value| {
+        ["version", "added", "updated", "unchanged", "removed"]
+            .map(|name| body.get(name).and_then(Value::as_u64).unwrap_or(99))
+    };
+    let (_, dry, _) = bench
+        .ask("POST", path, Some(&import(few, false, true)))
+        .await;
+    assert_eq!(counts(&dry), [1, 1, 1, 0, 0]);
+    let (_, done, text) = bench
+        .ask("POST", path, Some(&import(few, false, false)))
+        .await;
+    assert_eq!(counts(&done), [2, 1, 1, 0, 0], "{text}");
+    let (_, again, _) = bench
+        .ask("POST", path, Some(&import(few, false, false)))
+        .await;
+    assert_eq!(
+        counts(&again),
+        [2, 0, 0, 2, 0],
+        "nothing new, no new version"
+    );
+    assert_eq!(text_at(&bench.get("/v1/site").await, "/text"), SITE);
+
+    let changed = SITE.replace("extension = \"1001\"", "extension = \"5001\"");
+    let (status, applied, text) = bench
+        .ask("POST", "/v1/site", Some(&upload(&changed, &[], false)))
+        .await;
+    assert_eq!(
+        status, 200,
+        "an agent may work at an imported extension: {text}"
+    );
+    assert_eq!(
+        applied.pointer("/generated"),
+        Some(&json!([])),
+        "secrets stay"
+    );
+    let kept = bench.get("/v1/extensions/5001").await;
+    assert_eq!(kept.get("imported"), Some(&json!(true)));
+    let (_, back, text) = bench
+        .ask("POST", "/v1/site/rollback", Some(&json!({ "version": 1 })))
+        .await;
+    assert_eq!(back.pointer("/version"), Some(&json!(4)), "{text}");
+    assert_eq!(back.pointer("/generated"), Some(&json!([])));
+    bench.get("/v1/extensions/5001").await;
+    let other = import("extension,password\n5002,a\n", true, false);
+    let (_, replaced, _) = bench.ask("POST", path, Some(&other)).await;
+    assert_eq!(counts(&replaced), [5, 1, 0, 0, 1]);
+    assert_eq!(bench.ask("GET", "/v1/extensions/5001", None).await.0, 404);
+    bench.office.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_extensions_are_imported_in_ten_seconds() {
+    let bench = bench().await;
+    bench
+        .ask("POST", "/v1/site", Some(&upload(SITE, &[], false)))
+        .await;
+    let mut csv = String::from("extension,password\n");
+    for n in 0..10_000 {
+        writeln!(csv, "{},secret-{n}", 20_000 + n).expect("a string");
+    }
+    let body = json!({ "file": "u.csv", "text": csv });
+    let begun = Instant::now();
+    let (status, done, text) = bench
+        .ask("POST", "/v1/extensions/import", Some(&body))
+        .await;
+    assert_eq!(
+        (status, done.get("added")),
+        (200, Some(&json!(10_000))),
+        "{text}"
+    );
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(10), "took {took:?}");
+    println!("10,000 extensions imported in {took:?}");
+    bench.office.stop.cancel();
+}

@@ -235,6 +235,28 @@ impl Cluster {
         kill(self.pid(number), signal).expect("the node runs");
     }
 
+    /// Starts a dead node that is expected to end by itself; exit code (124 when it did not
+    /// end in time), stdout, stderr.
+    pub fn run_to_its_end(
+        &self,
+        number: u64,
+        environment: &[(&str, &str)],
+    ) -> (i32, String, String) {
+        wait_gone(self.pid(number));
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", "60"]);
+        command.arg(programs::path("strowgerd"));
+        command
+            .arg("run")
+            .arg("--config")
+            .arg(self.node_file(number));
+        programs::run(command.envs(environment.iter().copied()))
+    }
+
+    fn node_file(&self, number: u64) -> PathBuf {
+        self.dir().join(format!("n{number}/node.toml"))
+    }
+
     /// Ends node `number` with SIGTERM and waits until its process is gone.
     pub fn end(&mut self, number: u64) {
         let pid = self.pid(number);
@@ -247,10 +269,18 @@ impl Cluster {
 
     /// Starts a dead node on its data again and waits until it serves.
     pub fn restart(&mut self, number: u64) {
+        self.restart_with(number, &[]);
+    }
+
+    /// The same with these variables in its environment.
+    pub fn restart_with(&mut self, number: u64, environment: &[(&str, &str)]) {
         wait_gone(self.pid(number));
-        let file = self.dir().join(format!("n{number}/node.toml"));
         let mut command = programs::strowgerd();
-        command.arg("run").arg("--config").arg(&file);
+        command
+            .arg("run")
+            .arg("--config")
+            .arg(self.node_file(number));
+        command.envs(environment.iter().copied());
         let (child, lines) = spawn(command);
         self.restarted.insert(number, child);
         wait_for_line(&lines, |line| {
@@ -426,6 +456,11 @@ fn spawn(command: Command) -> (Child, Receiver<String>) {
         .args(["--pdeathsig", "TERM"])
         .arg(command.get_program())
         .args(command.get_args())
+        .envs(
+            command
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());

@@ -60,6 +60,12 @@ impl Phone {
         &self.core.user
     }
 
+    /// Answers no challenge but MD5 from now on, as older phones do; at first it answers the
+    /// first one offered that is MD5 or SHA-256.
+    pub fn speak_md5_only(&self) {
+        self.core.speak_md5_only();
+    }
+
     /// What to do with calls that come in from now on (at first: ring).
     pub fn set_policy(&self, policy: Policy) {
         self.core.lock().policy = policy;

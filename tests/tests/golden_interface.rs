@@ -72,7 +72,7 @@ fn verbs_are_named_as_promised() {
             &["list", "show", "invite", "drain", "undrain", "remove"],
         ),
         ("site", &["apply", "show", "history", "rollback"]),
-        ("extension", &["list", "show"]),
+        ("extension", &["list", "show", "import"]),
         ("registration", &["list"]),
         (
             "agent",

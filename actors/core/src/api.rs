@@ -317,6 +317,8 @@ pub struct Excluded {
 pub struct ExtensionInfo {
     /// Number.
     pub extension: String,
+    /// True when it was imported and stands in no site file.
+    pub imported: bool,
     /// Fixed contact, for a device that does not register.
     pub contact: Option<String>,
     /// Live bindings.
@@ -545,6 +547,38 @@ pub struct SiteUpload {
     pub attachments: std::collections::BTreeMap<String, String>,
     /// Validate and show the difference only.
     pub dry_run: bool,
+}
+
+/// Extensions with known passwords to be added to the site in force.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ExtensionImport {
+    /// Name of the file, for messages.
+    pub file: String,
+    /// Its text: CSV with the header `extension,password`.
+    pub text: String,
+    /// Take out what earlier imports brought and this file leaves out.
+    #[serde(default)]
+    pub replace: bool,
+    /// Validate and count only.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// What an import changed or would change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ExtensionsImported {
+    /// Version of the site in force afterwards.
+    pub version: u64,
+    /// True when nothing was imported.
+    pub dry_run: bool,
+    /// Extensions that are new.
+    pub added: u64,
+    /// Extensions that were there and have another password now.
+    pub updated: u64,
+    /// Extensions that had this password already.
+    pub unchanged: u64,
+    /// Extensions taken out.
+    pub removed: u64,
 }
 
 /// What applying a site changed or would change.

@@ -64,7 +64,7 @@ pub enum Verb {
     Extension {
         /// What to do.
         #[command(subcommand)]
-        verb: ThingVerb,
+        verb: ExtensionVerb,
     },
     /// Registered phones
     Registration {
@@ -153,6 +153,29 @@ pub enum ThingVerb {
     Show {
         /// Its name or number
         name: String,
+    },
+}
+
+/// Verbs of extensions.
+#[derive(Debug, Subcommand)]
+pub enum ExtensionVerb {
+    /// List all
+    List,
+    /// Show one
+    Show {
+        /// Its number
+        name: String,
+    },
+    /// Add extensions with known passwords to the site in force, or change their passwords
+    Import {
+        /// A CSV file with the header extension,password
+        file: PathBuf,
+        /// Take out what earlier imports brought and this file leaves out
+        #[arg(long)]
+        replace: bool,
+        /// Validate and count only
+        #[arg(long)]
+        dry_run: bool,
     },
 }
 

@@ -15,7 +15,6 @@ pub fn run(session: &Session, verb: Verb) -> Result<Exit, Failure> {
             let cluster = session.client.get("/v1/cluster")?;
             session.one(&shape::CLUSTER, &cluster)
         }
-        Verb::Extension { verb } => thing(session, "/v1/extensions", &shape::EXTENSION, &verb),
         Verb::Queue { verb } => thing(session, "/v1/queues", &shape::QUEUE, &verb),
         Verb::Trunk { verb } => thing(session, "/v1/trunks", &shape::TRUNK, &verb),
         Verb::Registration {
@@ -27,6 +26,7 @@ pub fn run(session: &Session, verb: Verb) -> Result<Exit, Failure> {
         Verb::Figures => session.list("/v1/figures", &shape::FIGURES),
         Verb::Node { .. }
         | Verb::Site { .. }
+        | Verb::Extension { .. }
         | Verb::Agent { .. }
         | Verb::Call { .. }
         | Verb::Customer { .. }

@@ -4,6 +4,7 @@ mod args;
 mod customer;
 mod doctor;
 mod events;
+mod extension;
 mod import;
 mod lists;
 mod site;
@@ -19,7 +20,7 @@ use crate::endpoint::Access;
 use crate::error::{Exit, Failure};
 use crate::render::{self, Output, shape};
 use crate::{console, limits};
-use args::{AgentVerb, Args, CallVerb, CustomerVerb, NodeVerb, SiteVerb, Verb};
+use args::{AgentVerb, Args, CallVerb, CustomerVerb, ExtensionVerb, NodeVerb, SiteVerb, Verb};
 
 /// What every command needs.
 struct Session {
@@ -63,6 +64,9 @@ fn run(args: Args) -> Result<Exit, Failure> {
         }
         | Verb::Customer {
             verb: CustomerVerb::Import { .. },
+        }
+        | Verb::Extension {
+            verb: ExtensionVerb::Import { .. },
         } => limits::APPLY_TIMEOUT,
         Verb::Console => limits::CONSOLE_TIMEOUT,
         _ => limits::ANSWER_TIMEOUT,
@@ -81,8 +85,8 @@ fn run(args: Args) -> Result<Exit, Failure> {
         Verb::Call { verb } => call(&session, verb),
         Verb::Customer { verb } => customer::run(&session, verb),
         Verb::Why { call } => why(&session, &call),
+        Verb::Extension { verb } => extension::run(&session, verb),
         Verb::Cluster { .. }
-        | Verb::Extension { .. }
         | Verb::Registration { .. }
         | Verb::Queue { .. }
         | Verb::Trunk { .. }

@@ -53,7 +53,7 @@ pub fn run(session: &Session, verb: SiteVerb) -> Result<Exit, Failure> {
 }
 
 /// A site the exchange finds wrong is an invalid file, with its own exit code.
-fn invalid(failure: Failure) -> Failure {
+pub(super) fn invalid(failure: Failure) -> Failure {
     match failure {
         Failure::Answered {
             status: status @ Some(400 | 413 | 422),
@@ -155,7 +155,8 @@ fn collect(table: &DeTable<'_>, found: &mut Vec<(String, usize)>) {
     }
 }
 
-fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
+/// The bytes of a file that has at most `limit`.
+pub(super) fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
     let mut bytes = Vec::new();
     file.take(limit + 1)

@@ -123,6 +123,10 @@ shapes! {
     /// A password made for an extension.
     SECRET: ["EXTENSION" "extension", "PASSWORD" "password"],
         csv ["extension" "password"];
+    /// What an import changed.
+    EXTENSIONS_IMPORTED: ["VERSION" "version", "ADDED" "added", "UPDATED" "updated",
+        "UNCHANGED" "unchanged", "REMOVED" "removed"],
+        csv ["version" "added" "updated" "unchanged" "removed"];
     /// What became of a command.
     OUTCOME: ["COMMAND" "id", "OUTCOME" "outcome"],
         csv ["id" "outcome"];

@@ -10,6 +10,7 @@ mod changes;
 mod customers;
 mod events;
 mod health;
+mod imports;
 mod listen;
 mod openapi;
 mod reads;
@@ -244,6 +245,7 @@ fn router(office: Arc<Office>) -> Router {
         .layer(DefaultBodyLimit::max(limits::UPLOAD_BYTES_MAX));
     let import = Router::new()
         .route("/v1/customers/import", post(customers::import))
+        .route("/v1/extensions/import", post(imports::import))
         .layer(DefaultBodyLimit::max(limits::IMPORT_BYTES_MAX));
     let timed = small
         .merge(upload)

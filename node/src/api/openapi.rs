@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{changes, customers, health, reads, sites};
+use super::{changes, customers, health, imports, reads, sites};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -18,6 +18,7 @@ use super::{changes, customers, health, reads, sites};
         reads::node,
         reads::extensions,
         reads::extension,
+        imports::import,
         reads::registrations,
         reads::agents,
         reads::agent,
@@ -71,6 +72,7 @@ mod tests {
             "/v1/commands",
             "/v1/site/rollback",
             "SiteChange",
+            "/v1/extensions/import",
             "\"Cdr\"",
             "/v1/customers/import",
             "\"CustomerCard\"",

@@ -38,10 +38,11 @@ pub async fn upload(
     Body(upload): Body<api::SiteUpload>,
 ) -> Answer<api::SiteChange> {
     let dry_run = upload.dry_run;
-    let reading = tokio::task::spawn_blocking(move || read(&upload));
+    let (base, imported) = in_force(&office);
+    let reading = tokio::task::spawn_blocking(move || read(&upload, &imported));
     let read = reading.await.map_err(|error| defect(&error))??;
     only_tenant(&office, &read.site.tenant)?;
-    let plan = plan(&office, &read.site);
+    let plan = plan(&office, &read.site, base);
     if dry_run || plan.unchanged(&office, &read) {
         return Ok(Json(plan.change(plan.base, true, Vec::new())));
     }
@@ -53,7 +54,17 @@ pub async fn upload(
     apply(&office, plan, read.site, read.text, secrets, generated).await
 }
 
-fn read(upload: &api::SiteUpload) -> Result<SiteRead, Fault> {
+/// The version in force, and what was imported into it: what is worked out from the one holds
+/// only as long as the other, so the version is the base of the change.
+pub(super) fn in_force(office: &Office) -> (u64, BTreeSet<Extension>) {
+    let state = office.state.read();
+    let row = state.sites.values().next();
+    row.map_or_else(Default::default, |row| {
+        (row.version, row.site.imported.clone())
+    })
+}
+
+fn read(upload: &api::SiteUpload, imported: &BTreeSet<Extension>) -> Result<SiteRead, Fault> {
     if upload.attachments.len() > limits::SITE_ATTACHMENTS_MAX {
         let next = format!("use at most {}", limits::SITE_ATTACHMENTS_MAX);
         return Err(Fault::new(code::SITE_ATTACHMENT, "too many files", next));
@@ -71,10 +82,10 @@ fn read(upload: &api::SiteUpload) -> Result<SiteRead, Fault> {
         })?;
         attachments.insert(path.clone(), bytes);
     }
-    site::read(&upload.file, &upload.text, &attachments)
+    site::read_with(&upload.file, &upload.text, &attachments, imported)
 }
 
-fn defect(error: &dyn std::fmt::Display) -> Fault {
+pub(super) fn defect(error: &dyn std::fmt::Display) -> Fault {
     Fault::new(
         code::START,
         error.to_string(),
@@ -98,14 +109,14 @@ fn only_tenant(office: &Office, wanted: &TenantId) -> Result<(), Refused> {
 }
 
 /// What applying a site means for the floor as it is.
-struct Plan {
+pub(super) struct Plan {
     base: u64,
     difference: Difference,
     calls: u64,
     agents: u64,
 }
 
-fn plan(office: &Office, new: &Site) -> Plan {
+pub(super) fn plan(office: &Office, new: &Site, base: u64) -> Plan {
     let state = office.state.read();
     let row = state.sites.get(&new.tenant);
     let difference = difference(row.map(|row| &*row.site), new);
@@ -133,7 +144,7 @@ fn plan(office: &Office, new: &Site) -> Plan {
         .filter(|agent| state.agent_state(agent) != AgentState::SignedOut)
         .count();
     Plan {
-        base: row.map_or(0, |row| row.version),
+        base,
         calls: u64::try_from(calls).unwrap_or(u64::MAX),
         agents: u64::try_from(agents).unwrap_or(u64::MAX),
         difference,
@@ -169,11 +180,11 @@ impl Plan {
     }
 }
 
-type Sealed = (Vec<(Extension, Vec<u8>)>, Vec<api::GeneratedSecret>);
+pub(super) type Sealed = (Vec<(Extension, Vec<u8>)>, Vec<api::GeneratedSecret>);
 
 /// Seals the passwords that are new or changed, and generates those that are missing.
 /// A secret made for another domain is of no use and is made anew.
-fn sealed(office: &Office, read: &SiteRead) -> Sealed {
+pub(super) fn sealed(office: &Office, read: &SiteRead) -> Sealed {
     let rows = office.cluster.rows();
     let (tenant, realm) = (&read.site.tenant, read.site.domain.as_str());
     let known = |extension: &Extension| office.vault.credentials(&*rows, tenant, extension);
@@ -204,7 +215,7 @@ fn sealed(office: &Office, read: &SiteRead) -> Sealed {
     (secrets, generated)
 }
 
-async fn apply(
+pub(super) async fn apply(
     office: &Office,
     plan: Plan,
     site: Site,
@@ -312,20 +323,23 @@ pub async fn rollback(
         .get(Table::Site, &site_key(&tenant, wish.version));
     let row = row.and_then(|value| decode_row::<SiteRow>(&value));
     let row = row.ok_or_else(|| Refused::not_found(format!("site version {}", wish.version)))?;
-    let site = Site::clone(&row.site);
+    let mut site = Site::clone(&row.site);
+    let (base, imported) = in_force(&office);
+    site::import::carry_over(&mut site, &imported)?;
     let lacking = site
         .extensions
         .iter()
         .filter(|(_, spec)| spec.contact.is_none());
     let read = SiteRead {
-        // Passwords of the version are committed; only a changed domain voids them.
+        // Passwords are committed; a changed domain voids them, and an extension that left
+        // the site meanwhile has lost its own.
         generated: lacking.map(|(extension, _)| extension.clone()).collect(),
         text: row.text,
         site,
         passwords: BTreeMap::new(),
         blobs: BTreeMap::new(),
     };
-    let plan = plan(&office, &read.site);
+    let plan = plan(&office, &read.site, base);
     let (secrets, generated) = sealed(&office, &read);
     apply(&office, plan, read.site, read.text, secrets, generated).await
 }

@@ -7,6 +7,7 @@
 mod crm;
 pub mod diff;
 mod floor;
+pub mod import;
 pub mod range;
 mod read;
 mod trunk;
@@ -52,6 +53,20 @@ pub fn read(
     text: &str,
     attachments: &BTreeMap<String, Vec<u8>>,
 ) -> Result<SiteRead, Fault> {
+    read_with(file, text, attachments, &BTreeSet::new())
+}
+
+/// As [`read`], for an exchange into which these extensions were imported: they stay, and the
+/// text may name them.
+///
+/// # Errors
+/// The first mistake found, with file and line.
+pub fn read_with(
+    file: &str,
+    text: &str,
+    attachments: &BTreeMap<String, Vec<u8>>,
+    imported: &BTreeSet<Extension>,
+) -> Result<SiteRead, Fault> {
     if text.len() > limits::SITE_TEXT_BYTES_MAX {
         let what = format!("the text has {} bytes", text.len());
         let next = format!("use at most {}", limits::SITE_TEXT_BYTES_MAX);
@@ -60,7 +75,7 @@ pub fn read(
     let source = Source::new(file, text, CODES, &[]);
     let parsed = source.parse()?;
     let root = Section::new(&source, "the site file", Some(parsed.get_ref()), 0);
-    let mut read = read::Reading::new(root, attachments)?.all()?;
+    let mut read = read::Reading::new(root, attachments)?.all(imported)?;
     read.text = text.to_owned();
     Ok(read)
 }

@@ -12,7 +12,7 @@ use strowger_core::site::{
 };
 
 use super::floor::Named;
-use super::{SiteRead, crm, range, trunk, users};
+use super::{SiteRead, crm, import, range, trunk, users};
 use crate::document::{At, Section, nearest};
 use crate::fault::{Fault, code};
 use crate::limits;
@@ -68,7 +68,7 @@ impl<'d, 't, 'a> Reading<'d, 't, 'a> {
     }
 
     /// Reads everything else. A misspelt section is told before what it leaves unknown.
-    pub(super) fn all(mut self) -> Result<SiteRead, Fault> {
+    pub(super) fn all(mut self, imported: &BTreeSet<Extension>) -> Result<SiteRead, Fault> {
         let extensions = self.parts("extension")?;
         let queues = self.parts("queue")?;
         let numbers = self.parts("number")?;
@@ -90,6 +90,10 @@ impl<'d, 't, 'a> Reading<'d, 't, 'a> {
         extensions
             .into_iter()
             .try_for_each(|part| rest.extension(part))?;
+        import::carry_over(&mut rest.read.site, imported)?;
+        // They have passwords; only another domain voids these.
+        let kept = rest.read.site.imported.iter().cloned();
+        rest.read.generated.extend(kept);
         skills.into_iter().try_for_each(|part| rest.skill(part))?;
         teams.into_iter().try_for_each(|part| rest.team(part))?;
         pauses.into_iter().try_for_each(|part| rest.pause(part))?;
@@ -228,6 +232,9 @@ impl<'a> Rest<'a> {
             }
         };
         let greeting = greeting.map(|greeting| self.sound(&greeting)).transpose()?;
+        if let Some(fault) = import::check_number(&number, &self.read.site.imported) {
+            return Err(fault);
+        }
         let taken = self
             .read
             .site
@@ -519,7 +526,7 @@ pub(super) fn checked(name: &At<String>) -> Result<(), Fault> {
 
 /// Names go into SIP URIs, metrics, rows and lists: letters of any script, digits and
 /// a few signs that need no escaping.
-fn check_name(name: &str) -> Result<(), String> {
+pub(super) fn check_name(name: &str) -> Result<(), String> {
     let fits = name.chars().count() <= limits::NAME_LETTERS_MAX && !name.is_empty();
     let plain = name
         .chars()

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::calls::{Phase, Record, Repeat, View};
-use super::message::{Message, address_of, authorization, uri_of};
+use super::message::{Algorithm, Message, address_of, authorization, uri_of};
 use crate::poll::within_time;
 use crate::rtp::{Audio, EVENT_TYPE};
 
@@ -50,6 +50,7 @@ pub(super) struct Core {
     password: String,
     tone_hz: u32,
     serial: AtomicU64,
+    md5_only: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -67,6 +68,7 @@ impl Core {
             password: password.to_owned(),
             tone_hz,
             serial: AtomicU64::new(1),
+            md5_only: AtomicBool::new(false),
             state: Mutex::new(State {
                 closed: false,
                 policy: Policy::Ring,
@@ -82,6 +84,10 @@ impl Core {
 
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn speak_md5_only(&self) {
+        self.md5_only.store(true, Ordering::Relaxed);
     }
 
     fn run(&self) {
@@ -192,8 +198,14 @@ impl Core {
             .cseq()
             .map(|(cseq, method)| (cseq, method.to_owned()))?;
         let uri = request.start.split(' ').nth(1)?.to_owned();
+        let known: &[Algorithm] = if self.md5_only.load(Ordering::Relaxed) {
+            &[Algorithm::Md5]
+        } else {
+            &[Algorithm::Md5, Algorithm::Sha256]
+        };
         let value = challenged.all(challenge).find_map(|challenge| {
-            authorization(challenge, &method, &uri, &self.user, &self.password)
+            let request = (method.as_str(), uri.as_str());
+            authorization(challenge, known, request, (&self.user, &self.password))
         })?;
         for (own, text) in &mut request.headers {
             match own.as_str() {

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use md5::{Digest, Md5};
+use sha2::Sha256;
 
 /// A request or a response.
 #[derive(Clone, Debug, Default)]
@@ -204,13 +205,38 @@ pub fn audio_of(sdp: &str) -> Option<(SocketAddr, &'static str)> {
     Some((SocketAddr::new(address, port), direction))
 }
 
-/// The answer to an MD5 challenge (RFC 3261 §22, RFC 2617 with `qop=auth`).
+/// A hash for digest answers (RFC 8760 §2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Algorithm {
+    /// `MD5`.
+    Md5,
+    /// `SHA-256`.
+    Sha256,
+}
+
+impl Algorithm {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Md5 => "MD5",
+            Self::Sha256 => "SHA-256",
+        }
+    }
+
+    fn hash(self, text: &str) -> String {
+        match self {
+            Self::Md5 => hex::encode(Md5::digest(text.as_bytes())),
+            Self::Sha256 => hex::encode(Sha256::digest(text.as_bytes())),
+        }
+    }
+}
+
+/// The answer to a challenge with one of the `known` algorithms (RFC 3261 §22, RFC 2617 with
+/// `qop=auth`, RFC 8760), for a method and URI, by a user with a password.
 pub fn authorization(
     challenge: &str,
-    method: &str,
-    uri: &str,
-    user: &str,
-    password: &str,
+    known: &[Algorithm],
+    (method, uri): (&str, &str),
+    (user, password): (&str, &str),
 ) -> Option<String> {
     let field = |name: &str| -> Option<String> {
         let rest = challenge.trim_start().strip_prefix("Digest ")?;
@@ -219,16 +245,18 @@ pub fn authorization(
             (own.trim() == name).then(|| value.trim().trim_matches('"').to_owned())
         })
     };
-    if field("algorithm").is_some_and(|algorithm| !algorithm.eq_ignore_ascii_case("MD5")) {
-        return None;
-    }
+    let asked = field("algorithm").unwrap_or_else(|| "MD5".to_owned());
+    let algorithm = *known
+        .iter()
+        .find(|one| asked.eq_ignore_ascii_case(one.name()))?;
     let (realm, nonce) = (field("realm")?, field("nonce")?);
-    let hash = |text: String| hex::encode(Md5::digest(text.as_bytes()));
+    let hash = |text: String| algorithm.hash(&text);
     let ha1 = hash(format!("{user}:{realm}:{password}"));
     let ha2 = hash(format!("{method}:{uri}"));
     let mut value = format!(
         "Digest username=\"{user}\", realm=\"{realm}\", nonce=\"{nonce}\", uri=\"{uri}\", \
-         algorithm=MD5"
+         algorithm={}",
+        algorithm.name()
     );
     if let Some(opaque) = field("opaque") {
         value.push_str(&format!(", opaque=\"{opaque}\""));
@@ -292,19 +320,23 @@ mod tests {
         // §3.5 without the fixed cnonce: the legacy form is checked against RFC 2069's rule.
         let value = authorization(
             "Digest realm=\"testrealm@host.com\", nonce=\"dcd98b7102dd2f0e8b11d0f600bfb0c093\"",
-            "GET",
-            "/dir/index.html",
-            "Mufasa",
-            "Circle Of Life",
+            &[Algorithm::Md5],
+            ("GET", "/dir/index.html"),
+            ("Mufasa", "Circle Of Life"),
         )
         .expect("MD5 is spoken");
         assert!(
             value.contains("response=\"670fd8c2df070c60b045671b8b24ff02\""),
             "{value}"
         );
-        assert_eq!(
-            authorization("Digest algorithm=SHA-256, realm=\"a\"", "M", "u", "a", "b"),
-            None
-        );
+        let other = "Digest algorithm=SHA-256, realm=\"a\", nonce=\"n\", qop=\"auth\"";
+        let answer = |known: &[Algorithm]| authorization(other, known, ("M", "u"), ("a", "b"));
+        assert_eq!(answer(&[Algorithm::Md5]), None);
+        let value = answer(&[Algorithm::Md5, Algorithm::Sha256]).expect("SHA-256 is spoken");
+        let response = value
+            .split("response=\"")
+            .nth(1)
+            .and_then(|rest| rest.find('"'));
+        assert_eq!(response, Some(64), "{value}");
     }
 }
