@@ -58,6 +58,8 @@ impl Gauges for Telephony {
             dropped
                 .extend(causes.map(|cause| ("sip", cause.as_str(), stats.dropped_total(*cause))));
         }
+        let late = &self.shared().legs.reports_dropped;
+        dropped.push(("sip", "report_backlog", late.load(Ordering::Relaxed)));
         let rtp = self.shared().engine.totals();
         dropped.extend([
             ("rtp", "foreign_source", rtp.foreign_dropped),

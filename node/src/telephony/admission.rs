@@ -22,7 +22,7 @@ use tracing::{debug, warn};
 
 use super::auth::{self, Sender};
 use super::session::Offer;
-use super::{Shared, legs};
+use super::{Shared, legs, reports};
 use crate::numbering;
 
 /// A caller who hears nothing for this long would send the INVITE again.
@@ -136,7 +136,7 @@ async fn commit(shared: Arc<Shared>, invite: IncomingInvite, admitted: Admitted)
                 return;
             };
             invite.trying();
-            let sink = legs::sink(&shared, call, leg);
+            let sink = reports::sink(&shared, leg);
             shared.legs.expect(leg, call, address, admitted.offer);
             match invite.accept(token, sink) {
                 Ok(sip) => legs::accepted(&shared, leg, sip),

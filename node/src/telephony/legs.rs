@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -15,7 +16,7 @@ use strowger_core::call::{CallRow, Cause, Confirmation, FlowRef, LegRole, LegTar
 use strowger_core::ids::{CallId, LegId};
 use strowger_core::outstanding::Audio;
 use strowger_media::{PlayToken, Repeat, Tone};
-use strowger_sip::leg::{By, InviteSpec, Leg, LegEvent as SipEvent, LegSink};
+use strowger_sip::leg::{By, InviteSpec, Leg, LegEvent as SipEvent};
 use strowger_sip::message::{HeaderName, NameAddr, ReasonValue, Uri};
 use strowger_sip::token::LegToken;
 use strowger_sip::transport::{Flow, Protocol};
@@ -23,6 +24,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
 use super::Shared;
+use super::reports::{self, Report};
 use super::session::{Offer, Session, SessionError};
 use super::sound::key_of;
 
@@ -38,6 +40,8 @@ const CONFIRMATION_MS: u32 = 600;
 #[derive(Default)]
 pub struct LegTable {
     legs: Mutex<HashMap<LegId, Entry>>,
+    /// Reports dropped because too many of their leg were waiting.
+    pub reports_dropped: AtomicU64,
 }
 
 /// One leg.
@@ -128,16 +132,6 @@ impl Entry {
     }
 }
 
-/// Where a SIP leg leaves its reports. Each names its leg and call, so that a report
-/// that outlives the leg finds nobody instead of somebody else.
-pub fn sink(shared: &Arc<Shared>, _call: CallId, leg: LegId) -> LegSink {
-    let reports = shared.reports.clone();
-    Arc::new(move |_, event| {
-        // The receiver lives as long as telephony.
-        let _ = reports.send((leg, event));
-    })
-}
-
 /// The caller's INVITE became a leg.
 pub fn accepted(shared: &Arc<Shared>, leg: LegId, sip: Leg) {
     let call_id = sip
@@ -204,9 +198,9 @@ fn report(shared: &Shared, leg: LegId, event: LegEvent) {
 }
 
 /// Takes in the reports of SIP legs, for ever.
-pub async fn run(shared: Arc<Shared>, mut reports: mpsc::UnboundedReceiver<(LegId, SipEvent)>) {
-    while let Some((leg, event)) = reports.recv().await {
-        take(&shared, leg, event);
+pub async fn run(shared: Arc<Shared>, mut reports: mpsc::UnboundedReceiver<Report>) {
+    while let Some(report) = reports.recv().await {
+        take(&shared, report.leg, report.event);
     }
 }
 
@@ -450,7 +444,7 @@ impl NodeLegs {
             credentials: None,
         };
         let sip = endpoint
-            .invite(spec, sink(shared, call.id, leg))
+            .invite(spec, reports::sink(shared, leg))
             .map_err(|why| {
                 warn!(%leg, %why, "a leg cannot be made");
                 Cause::CONGESTION

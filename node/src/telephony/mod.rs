@@ -8,6 +8,7 @@
 //! | [`registrar`] | REGISTER |
 //! | [`admission`] | a new INVITE becomes a call, or is refused |
 //! | [`legs`] | what call actors ask of signalling and media |
+//! | [`reports`] | what SIP legs report, bounded for each leg |
 //! | [`session`] | offers, answers and RTP of one leg |
 //! | [`sound`] | prompts and music, and what the RTP engine reports |
 //! | [`addresses`] | binding the service addresses this node holds |
@@ -23,6 +24,7 @@ pub mod forward;
 pub mod handler;
 pub mod legs;
 pub mod registrar;
+pub mod reports;
 pub mod session;
 pub mod sound;
 pub mod steward;
@@ -37,12 +39,11 @@ use strowger_actors::desk::Desk;
 use strowger_actors::gate::Gate;
 use strowger_actors::switchboard::Switchboard;
 use strowger_cluster::Cluster;
-use strowger_core::ids::{LegId, NodeId};
+use strowger_core::ids::NodeId;
 use strowger_core::state::{SharedState, Wake};
 use strowger_media::{Engine, EngineConfig};
 use strowger_sip::digest::Verifier;
 use strowger_sip::endpoint::{Endpoint, EndpointConfig};
-use strowger_sip::leg::LegEvent as SipEvent;
 use tokio::sync::mpsc;
 use tracing::info;
 
@@ -112,9 +113,8 @@ pub struct Shared {
     /// The legs of this node.
     pub legs: LegTable,
     /// Where SIP legs leave their reports. The sink may not wait, so the channel has no
-    /// bound of its own: how many legs there are is bounded at the gate, and what a far
-    /// end can add within a call (INFO, re-INVITE) by the limits on its source.
-    pub reports: mpsc::UnboundedSender<(LegId, SipEvent)>,
+    /// bound of its own: each leg has, and how many legs there are is bounded at the gate.
+    pub reports: mpsc::UnboundedSender<reports::Report>,
     /// Set when telephony stops, so that no address is bound again.
     pub stopped: std::sync::atomic::AtomicBool,
     /// Signalling; set right after it has started, before any address is bound.
