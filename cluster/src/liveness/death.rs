@@ -20,7 +20,7 @@ use super::Peers;
 use crate::error::OpenError;
 use crate::identity::ClusterId;
 use crate::limits;
-use crate::transport::{Transport, resolve};
+use crate::transport::{Transport, refused_pause, resolve};
 
 const MAGIC: [u8; 8] = *b"SWdeath1";
 const GREETING: usize = 40;
@@ -144,6 +144,16 @@ pub struct Watcher {
     pub deaths: tokio::sync::mpsc::Sender<NodeNumber>,
 }
 
+/// What a dial found.
+enum Found {
+    /// The node, in this life.
+    Node(SocketAddr, TcpStream, IncarnationNumber),
+    /// Somebody of another cluster or number.
+    Stranger,
+    /// Nobody, or no answer.
+    Nobody,
+}
+
 enum Probe {
     /// The same life answers.
     Same(TcpStream),
@@ -163,12 +173,24 @@ impl Watcher {
     }
 
     async fn run(&self, node: NodeNumber) {
+        let mut strangers = 0_u32;
         loop {
-            let Some((address, stream, life)) = self.find(node).await else {
-                self.peers.suspect(node);
-                tokio::time::sleep(limits::DEATH_REDIAL).await;
-                continue;
+            let (address, stream, life) = match self.find(node).await {
+                Found::Node(address, stream, life) => (address, stream, life),
+                Found::Nobody => {
+                    strangers = 0;
+                    self.peers.suspect(node);
+                    tokio::time::sleep(limits::DEATH_REDIAL).await;
+                    continue;
+                }
+                Found::Stranger => {
+                    strangers = strangers.saturating_add(1);
+                    self.peers.suspect(node);
+                    tokio::time::sleep(refused_pause(strangers)).await;
+                    continue;
+                }
             };
+            strangers = 0;
             self.peers.alive(node, life);
             self.peers.watching(node, true);
             self.follow(node, address, stream, life).await;
@@ -177,12 +199,22 @@ impl Watcher {
     }
 
     /// Dials `node` wherever it is now.
-    async fn find(&self, node: NodeNumber) -> Option<(SocketAddr, TcpStream, u64)> {
-        let address = resolve(&self.transport.address(node)?).await.ok()?;
-        let dial = tokio::time::timeout(limits::DIAL_TIMEOUT, greet(address, self.ours));
-        let (stream, theirs) = dial.await.ok()?.ok()?;
-        let expected = (self.ours.cluster, node);
-        ((theirs.cluster, theirs.node) == expected).then_some((address, stream, theirs.incarnation))
+    async fn find(&self, node: NodeNumber) -> Found {
+        let dial = async {
+            let address = resolve(&self.transport.address(node)?).await.ok()?;
+            let dial = tokio::time::timeout(limits::DIAL_TIMEOUT, greet(address, self.ours));
+            let (stream, theirs) = dial.await.ok()?.ok()?;
+            Some((address, stream, theirs))
+        };
+        match dial.await {
+            Some((address, stream, theirs))
+                if (theirs.cluster, theirs.node) == (self.ours.cluster, node) =>
+            {
+                Found::Node(address, stream, theirs.incarnation)
+            }
+            Some(_) => Found::Stranger,
+            None => Found::Nobody,
+        }
     }
 
     /// Holds the connection to one life of `node` until it is dead or out of reach.

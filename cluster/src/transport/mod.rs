@@ -113,7 +113,7 @@ const REFUSED_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// The pause after so many refusals in a row: doubled each time, and shortened at random by
 /// up to a fifth, so that nodes refused together do not come back together.
-fn refused_pause(refusals: u32) -> Duration {
+pub fn refused_pause(refusals: u32) -> Duration {
     let doubled = REDIAL_PAUSE.saturating_mul(1_u32.checked_shl(refusals).unwrap_or(u32::MAX));
     let whole = doubled.min(REFUSED_PAUSE_MAX);
     whole.mul_f64(1.0 - 0.2 * rand::random::<f64>())

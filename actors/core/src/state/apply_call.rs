@@ -505,9 +505,9 @@ impl State {
         }
         let causes = call.legs.iter().skip(1).filter_map(|leg| leg.cause);
         let rank = |cause: &Cause| match cause.status {
-            486 => 1,
-            480 | 603 => 2,
             600..=699 => 0,
+            486 => 1,
+            480 => 2,
             400..=407 | 409..=499 => 3,
             408 => 4,
             _ => 5,

@@ -401,6 +401,10 @@ fn a_phone_that_refuses_for_all_of_them_ends_the_ringing_of_the_others() {
         assert_eq!(cdr.legs[0].cause.map(|cause| cause.status), Some(status));
         assert_eq!(cdr.legs.len(), 3);
     }
+    let call = refused(&mut world, 486);
+    let mobile = world.leg_at(call, "sip:1005@mobile");
+    world.ends(call, mobile, Cause::from_status(603));
+    assert_eq!(world.cdr(call).cause.status, 603, "a 6xx weighs most");
 }
 
 #[test]
