@@ -331,6 +331,96 @@ async fn an_unacknowledged_answer_is_taken_over_and_acknowledged_by_the_new_owne
     assert_eq!(at_callee.next().await, LegEvent::Acked { sdp: None });
 }
 
+/// Another endpoint at the address of one that has died.
+async fn heir(of: &Side) -> Side {
+    of.endpoint.shutdown().await;
+    let new = side_with(false, |_| {});
+    new.endpoint.unbind(common::LOOPBACK).await;
+    new.endpoint
+        .bind(common::LOOPBACK, of.address.port(), None)
+        .unwrap();
+    new
+}
+
+async fn over(at: &Side) -> strowger_sip::token::LegToken {
+    loop {
+        if let Seen::Over(token) = at.seen().await {
+            return token;
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_far_end_of_a_lost_dialog_is_told_from_its_checkpoint() {
+    for acked in [true, false] {
+        let (a, b) = (side(), side());
+        let (caller, mut at_caller) = a.call(b.address, Some(sdp(1)));
+        let (callee, mut at_callee) = b.incoming().await;
+        callee.answer(sdp(2)).unwrap();
+        assert!(matches!(at_caller.next().await, LegEvent::Answered { .. }));
+        // This is what is committed; the ACK goes out after it, or never.
+        let dialog = caller.dialog().unwrap();
+        if acked {
+            caller.ack(None).unwrap();
+            assert_eq!(at_callee.next().await, LegEvent::Acked { sdp: None });
+        }
+        let new = heir(&a).await;
+        assert_eq!(new.endpoint.end_dialog(dialog.clone(), 41).await, Ok(200));
+        if !acked {
+            assert_eq!(at_callee.next().await, LegEvent::Acked { sdp: None });
+        }
+        assert_eq!(at_callee.next().await, ended(By::Peer, Some(41)));
+        // Told again, by the next heir.
+        assert!(new.endpoint.end_dialog(dialog, 41).await.is_ok());
+    }
+}
+
+#[tokio::test]
+async fn the_called_side_of_a_lost_dialog_is_told_too() {
+    let (a, b) = (side(), side());
+    let (_caller, mut at_caller, callee, _at_callee) = up(&a, &b).await;
+    let dialog = callee.dialog().unwrap();
+    let new = heir(&b).await;
+    assert_eq!(new.endpoint.end_dialog(dialog, 41).await, Ok(200));
+    assert_eq!(at_caller.next().await, ended(By::Peer, Some(41)));
+}
+
+#[tokio::test]
+async fn a_lost_invite_is_cancelled_and_its_end_is_heard() {
+    let (a, b) = (side(), side());
+    let (caller, mut at_caller) = a.call(b.address, Some(sdp(1)));
+    let (callee, mut at_callee) = b.incoming().await;
+    callee.ring(180, None).unwrap();
+    assert_eq!(at_caller.next().await, LegEvent::Ringing);
+    let new = heir(&a).await;
+    let flow = Flow::udp(a.address, b.address);
+    let sent = spec(flow, None);
+    new.endpoint
+        .cancel_lost(&strowger_sip::endpoint::LostInvite {
+            token: caller.token(),
+            target: sent.target,
+            flow,
+            from: sent.from,
+            to: sent.to,
+        });
+    assert_eq!(at_callee.next().await, LegEvent::Cancelled);
+    assert_eq!(over(&new).await, caller.token());
+}
+
+#[tokio::test]
+async fn an_answer_to_a_lost_invite_is_acknowledged_and_ended() {
+    let (a, b) = (side(), side());
+    let (caller, mut at_caller) = a.call(b.address, Some(sdp(1)));
+    let (callee, mut at_callee) = b.incoming().await;
+    callee.ring(180, None).unwrap();
+    assert_eq!(at_caller.next().await, LegEvent::Ringing);
+    let new = heir(&a).await;
+    callee.answer(sdp(2)).unwrap();
+    assert_eq!(at_callee.next().await, LegEvent::Acked { sdp: None });
+    assert_eq!(at_callee.next().await, ended(By::Peer, Some(41)));
+    assert_eq!(over(&new).await, caller.token());
+}
+
 #[tokio::test]
 async fn messages_for_a_leg_elsewhere_are_passed_on_and_taken_in_there() {
     let (front, phone) = (side_with(true, |_| {}), side());

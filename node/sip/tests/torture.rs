@@ -112,7 +112,7 @@ async fn every_message_of_rfc_4475_meets_its_fate() {
                 // lacks what the request lacked, so only its status line is judged.
                 _ => Status(status_of(&bytes)),
             },
-            Ok(Seen::Unrouted(..)) => panic!("{name}: unrouted"),
+            Ok(Seen::Unrouted(..) | Seen::Over(_)) => panic!("{name}: unrouted"),
             Err(_) => {
                 let cause = Drop::ALL
                     .iter()

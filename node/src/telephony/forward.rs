@@ -67,6 +67,13 @@ pub fn to_owner(shared: &Arc<Shared>, token: LegToken, raw: &[u8], flow: Flow) -
     true
 }
 
+/// True when the call of this leg is over, as far as the state here knows for sure.
+pub fn is_over(shared: &Shared, token: LegToken) -> bool {
+    token.index <= shared.state.read().meta.index
+        && owner_of(shared, leg_of(token)).is_none()
+        && shared.cluster.lease_valid()
+}
+
 fn owner_of(shared: &Shared, leg: LegId) -> Option<NodeId> {
     let state = shared.state.read();
     let call = state.calls.values().find(|call| call.leg(leg).is_some());

@@ -9,7 +9,7 @@ use strowger_sip::message::Method;
 use strowger_sip::token::LegToken;
 use strowger_sip::transport::Flow;
 
-use super::{Shared, admission, forward, registrar};
+use super::{Shared, admission, forward, leftovers, registrar};
 
 /// The daemon's side of the endpoint.
 pub struct SipHandler {
@@ -39,6 +39,14 @@ impl Handler for SipHandler {
 
     fn on_unrouted(&self, token: LegToken, raw: &[u8], flow: Flow) -> bool {
         forward::to_owner(&self.shared, token, raw, flow)
+    }
+
+    fn on_orphan(&self, token: LegToken) -> bool {
+        forward::is_over(&self.shared, token)
+    }
+
+    fn on_orphan_over(&self, token: LegToken) {
+        leftovers::over(&self.shared, forward::leg_of(token));
     }
 
     fn send_via(&self, flow: Flow, bytes: Bytes) -> bool {

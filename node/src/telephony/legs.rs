@@ -470,7 +470,7 @@ impl NodeLegs {
     /// The path to a phone. A phone that is where its contact says is called from the
     /// call's own address; one behind a NAT or on a connection only by the path it
     /// registered on.
-    fn flow(&self, address: IpAddr, target: &LegTarget, uri: &Uri) -> Option<Flow> {
+    pub(super) fn flow(&self, address: IpAddr, target: &LegTarget, uri: &Uri) -> Option<Flow> {
         let ports = self.shared.ports;
         let contact = uri.socket_address();
         let tcp = uri

@@ -10,6 +10,7 @@
 //! | [`legs`] | what call actors ask of signalling and media |
 //! | [`reports`] | what SIP legs report, bounded for each leg |
 //! | [`session`] | offers, answers and RTP of one leg |
+//! | [`leftovers`] | far ends of calls lost with their node are told |
 //! | [`sound`] | prompts and music, and what the RTP engine reports |
 //! | [`addresses`] | binding the service addresses this node holds |
 //! | [`steward`] | node up and down, ticks, going quiet |
@@ -22,6 +23,7 @@ pub mod admission;
 pub mod auth;
 pub mod forward;
 pub mod handler;
+pub mod leftovers;
 pub mod legs;
 pub mod registrar;
 pub mod reports;
@@ -39,7 +41,7 @@ use strowger_actors::desk::Desk;
 use strowger_actors::gate::Gate;
 use strowger_actors::switchboard::Switchboard;
 use strowger_cluster::Cluster;
-use strowger_core::ids::NodeId;
+use strowger_core::ids::{LegId, NodeId};
 use strowger_core::state::{SharedState, Wake};
 use strowger_media::{Engine, EngineConfig};
 use strowger_sip::digest::Verifier;
@@ -115,6 +117,8 @@ pub struct Shared {
     /// Where SIP legs leave their reports. The sink may not wait, so the channel has no
     /// bound of its own: each leg has, and how many legs there are is bounded at the gate.
     pub reports: mpsc::UnboundedSender<reports::Report>,
+    /// Leftovers whose far ends have answered. Rows bound how many there are.
+    pub released: mpsc::UnboundedSender<LegId>,
     /// Set when telephony stops, so that no address is bound again.
     pub stopped: std::sync::atomic::AtomicBool,
     /// Signalling; set right after it has started, before any address is bound.
@@ -169,6 +173,7 @@ impl Telephony {
     pub async fn start(parts: Parts) -> Result<Self, StartError> {
         let (engine, media_events) = Engine::start(parts.media)?;
         let (reports, reported) = mpsc::unbounded_channel();
+        let (released, answers) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             node: parts.node,
             address: parts.address,
@@ -183,6 +188,7 @@ impl Telephony {
             ports: parts.ports,
             legs: LegTable::default(),
             reports,
+            released,
             stopped: std::sync::atomic::AtomicBool::new(false),
             endpoint: std::sync::OnceLock::new(),
             switchboard: std::sync::OnceLock::new(),
@@ -202,6 +208,8 @@ impl Telephony {
         sound::pump(Arc::clone(&shared), media_events);
         tokio::spawn(addresses::keep(Arc::clone(&shared), parts.wakes.clone()));
         tokio::spawn(steward::keep(Arc::clone(&shared), parts.wakes.clone()));
+        tokio::spawn(leftovers::keep(Arc::clone(&shared), parts.wakes.clone()));
+        tokio::spawn(leftovers::report(Arc::clone(&shared), answers));
         tokio::spawn(dispatch(Arc::clone(&shared), parts.wakes));
         tokio::spawn(sweep(Arc::clone(&shared)));
         Ok(Self { shared })

@@ -26,6 +26,19 @@ pub trait Handler: Send + Sync + 'static {
         false
     }
 
+    /// A final answer came to an INVITE of a leg that is not here and that `on_unrouted` did
+    /// not pass on. True when its call is surely over everywhere: then the answer is
+    /// acknowledged, and what it began is ended.
+    fn on_orphan(&self, token: LegToken) -> bool {
+        let _ = token;
+        false
+    }
+
+    /// The far end of such a leg is done with it.
+    fn on_orphan_over(&self, token: LegToken) {
+        let _ = token;
+    }
+
     /// Bytes to send from an address that is not bound here. True when they were (or will be)
     /// passed to the node that has it, which uses `Endpoint::send_raw`.
     fn send_via(&self, flow: Flow, bytes: Bytes) -> bool {

@@ -6,9 +6,11 @@
 //! unknown method or extension, loops, unknown dialogs).
 
 mod handler;
+mod orphan;
 mod receive;
 
 pub use handler::{Handler, IncomingInvite, IncomingRequest};
+pub use orphan::LostInvite;
 
 use crate::dialog::{Dialog, contact_of};
 use crate::leg::{InviteSpec, Leg, LegCell, LegSink, Machine};
@@ -427,6 +429,18 @@ impl Core {
     /// Puts Via, and Contact where the request sets our target, on a request of a leg.
     pub(crate) fn stamp(&self, request: &mut Request, token: LegToken, flow: &Flow) -> String {
         let branch = self.tokens.branch(token, rand::random());
+        self.put_via(request, &branch, flow);
+        branch
+    }
+
+    /// The same for the INVITE that begins a leg, with a branch another node can name.
+    pub(crate) fn stamp_first(
+        &self,
+        request: &mut Request,
+        token: LegToken,
+        flow: &Flow,
+    ) -> String {
+        let branch = self.tokens.branch(token, orphan::FIRST_INVITE);
         self.put_via(request, &branch, flow);
         branch
     }

@@ -77,7 +77,8 @@ impl Core {
     }
 
     /// No transaction: a 2xx to an INVITE still concerns its leg, which acknowledges it again;
-    /// anything may concern a leg that lives on another node.
+    /// anything may concern a leg that lives on another node; a final answer for a leg that
+    /// nobody has any more must not leave the far end in a call alone.
     fn on_stray_response(&self, branch: &str, response: &Response, arrived: &Arrived<'_>) {
         let Some(token) = self.tokens.from_branch(branch) else {
             return self.stats.dropped(Drop::UnmatchedResponse);
@@ -95,7 +96,8 @@ impl Core {
                 }
             }
             None => {
-                if !self.pass_on(token, arrived) {
+                if !self.pass_on(token, arrived) && !self.end_orphan(token, response, arrived.flow)
+                {
                     self.stats.dropped(Drop::UnmatchedResponse);
                 }
             }

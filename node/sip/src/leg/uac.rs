@@ -171,7 +171,13 @@ impl Machine {
     }
 
     pub(super) fn send_invite(&mut self, core: &Core, mut request: Request) {
-        let branch = core.stamp(&mut request, self.token, &self.dialog.flow);
+        let first = self.phase == Phase::Outgoing && self.dialog.invite_cseq == 1;
+        let flow = self.dialog.flow;
+        let branch = if first {
+            core.stamp_first(&mut request, self.token, &flow)
+        } else {
+            core.stamp(&mut request, self.token, &flow)
+        };
         let key = Key::of_sent(&branch, &Method::Invite);
         if let Some(calling) = &mut self.calling {
             calling.request = Some(request.clone());

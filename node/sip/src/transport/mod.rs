@@ -253,7 +253,14 @@ impl Transport {
         let Some(socket) = sockets.get(&flow.local) else {
             return Sent::Elsewhere;
         };
-        match socket.try_send_to(bytes, flow.remote) {
+        let sent = match socket.try_send_to(bytes, flow.remote) {
+            // The runtime has not looked at a socket just opened yet; the system has room.
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                socket2::SockRef::from(&**socket).send_to(bytes, &flow.remote.into())
+            }
+            sent => sent,
+        };
+        match sent {
             Ok(_) => {
                 self.stats.sent();
                 Sent::Yes

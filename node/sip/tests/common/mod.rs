@@ -50,6 +50,7 @@ pub enum Seen {
     Request(IncomingRequest),
     Unrouted(LegToken, Vec<u8>, Flow),
     Via(Flow, Bytes),
+    Over(LegToken),
 }
 
 pub struct Queue(pub UnboundedSender<Seen>, pub bool);
@@ -66,6 +67,14 @@ impl Handler for Queue {
     fn on_unrouted(&self, token: LegToken, raw: &[u8], flow: Flow) -> bool {
         let _ = self.0.send(Seen::Unrouted(token, raw.to_vec(), flow));
         self.1
+    }
+
+    fn on_orphan(&self, _token: LegToken) -> bool {
+        !self.1
+    }
+
+    fn on_orphan_over(&self, token: LegToken) {
+        let _ = self.0.send(Seen::Over(token));
     }
 
     fn send_via(&self, flow: Flow, bytes: Bytes) -> bool {

@@ -1,0 +1,169 @@
+//! Far ends of calls that were lost with their node: whoever holds the service address
+//! now tells them, and reports their final answers.
+//!
+//! Level-triggered: the rows say who is still to be told. Telling twice, after another
+//! node or in another life, is harmless: the far end answers 481.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use strowger_core::floor::leftover::LeftoverRow;
+use strowger_core::ids::LegId;
+use strowger_core::state::command::Command;
+use strowger_sip::dialog::Dialog;
+use strowger_sip::endpoint::LostInvite;
+use strowger_sip::message::{NameAddr, Uri, host_of};
+use strowger_sip::token::LegToken;
+use tokio::sync::mpsc;
+use tracing::{debug, info};
+
+use super::Shared;
+use super::legs::NodeLegs;
+use super::wake::WakeHub;
+
+/// Without a wake-up, look this often.
+const LOOK: Duration = Duration::from_secs(1);
+/// While an address is still being bound.
+const LOOK_SOON: Duration = Duration::from_millis(20);
+/// Far ends told in one go; the rest follow after [`LOOK_SOON`], so that answers find room.
+const TOLD_AT_ONCE: usize = 256;
+/// Answers that come within this time are reported together.
+const GATHER: Duration = Duration::from_millis(10);
+/// Legs in one report.
+const REPORTED_AT_ONCE: usize = 1_024;
+/// How long one report may take, and the pause before it is repeated.
+const PROPOSE: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_millis(100);
+/// The far end's clearing: temporary failure of Q.850.
+const CAUSE: u16 = 41;
+
+/// Tells the far ends that are this node's to tell, for ever.
+pub async fn keep(shared: Arc<Shared>, wakes: WakeHub) {
+    let mut changed = wakes.cluster();
+    let mut told = BTreeSet::new();
+    loop {
+        let more = tell_all(&shared, &mut told);
+        tokio::select! {
+            _ = changed.changed() => {}
+            () = tokio::time::sleep(if more { LOOK_SOON } else { LOOK }) => {}
+        }
+    }
+}
+
+/// True when there is more to tell soon.
+fn tell_all(shared: &Arc<Shared>, told: &mut BTreeSet<LegId>) -> bool {
+    let Some(endpoint) = shared.endpoint() else {
+        return true;
+    };
+    let bound = endpoint.bound();
+    let mut more = false;
+    let rows: Vec<LeftoverRow> = {
+        let state = shared.state.read();
+        told.retain(|leg| state.leftovers.contains_key(leg));
+        let mine = state.leftovers.values().filter(|row| {
+            state.holder(row.address) == Some(shared.node) && !told.contains(&row.leg)
+        });
+        let mut rows = Vec::new();
+        for row in mine {
+            if bound.contains(&row.address) && rows.len() < TOLD_AT_ONCE {
+                rows.push(row.clone());
+            } else {
+                more = true;
+            }
+        }
+        rows
+    };
+    if !rows.is_empty() {
+        info!(legs = rows.len(), "telling far ends of lost calls");
+    }
+    for row in rows {
+        told.insert(row.leg);
+        tell(shared, row);
+    }
+    more
+}
+
+fn tell(shared: &Arc<Shared>, row: LeftoverRow) {
+    let dialog = row
+        .checkpoint
+        .as_deref()
+        .map(postcard::from_bytes::<Dialog>);
+    match dialog {
+        Some(Ok(dialog)) => {
+            let shared = Arc::clone(shared);
+            tokio::spawn(async move {
+                let Some(endpoint) = shared.endpoint() else {
+                    return;
+                };
+                match endpoint.end_dialog(dialog, CAUSE).await {
+                    Ok(_) => over(&shared, row.leg),
+                    Err(why) => debug!(leg = %row.leg, %why, "a far end was told in vain"),
+                }
+            });
+        }
+        Some(Err(why)) => debug!(leg = %row.leg, %why, "a checkpoint cannot be read"),
+        None => cancel(shared, &row),
+    }
+}
+
+/// Takes back an INVITE that was not answered. Its final answer is reported when it comes.
+fn cancel(shared: &Arc<Shared>, row: &LeftoverRow) {
+    let Some((endpoint, target)) = shared.endpoint().zip(row.target.as_ref()) else {
+        // A caller who was not answered yet: nothing committed says how to answer him.
+        return;
+    };
+    let Some(uri) = Uri::parse(&target.uri) else {
+        return;
+    };
+    let Some(flow) = NodeLegs::new(Arc::clone(shared)).flow(row.address, target, &uri) else {
+        return;
+    };
+    let mut to = uri.clone();
+    to.params.clear();
+    to.headers.clear();
+    endpoint.cancel_lost(&LostInvite {
+        token: LegToken {
+            index: row.leg.index(),
+            n: row.leg.n(),
+            epoch: row.epoch,
+        },
+        target: uri,
+        flow,
+        from: NameAddr::new(Uri::sip(Some(&row.from), &host_of(row.address), None)),
+        to: NameAddr::new(to),
+    });
+}
+
+/// The far end of a leftover has answered finally.
+pub fn over(shared: &Shared, leg: LegId) {
+    if shared.state.read().leftovers.contains_key(&leg) {
+        // The receiver lives as long as telephony, and rows bound what is sent.
+        let _ = shared.released.send(leg);
+    }
+}
+
+/// Reports final answers, many at a time, for ever.
+pub async fn report(shared: Arc<Shared>, mut released: mpsc::UnboundedReceiver<LegId>) {
+    while let Some(first) = released.recv().await {
+        tokio::time::sleep(GATHER).await;
+        let mut legs = vec![first];
+        while legs.len() < REPORTED_AT_ONCE
+            && let Ok(leg) = released.try_recv()
+        {
+            legs.push(leg);
+        }
+        let command = Command::Released { legs: legs.clone() };
+        loop {
+            // Rows go by themselves when no majority is there to hear this.
+            let waited = {
+                let state = shared.state.read();
+                legs.iter().any(|leg| state.leftovers.contains_key(leg))
+            };
+            if !waited || shared.desk.propose(&command, PROPOSE).await.is_ok() {
+                break;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+}
