@@ -92,6 +92,14 @@ pub fn duration(ms: u64) -> String {
     }
 }
 
+/// Thousandths as per cent.
+pub fn share(permille: u64) -> String {
+    if permille >= 1_000 {
+        return "100%".to_owned();
+    }
+    format!("{}.{}%", permille / 10, permille % 10)
+}
+
 /// An RFC 3339 time as milliseconds since 1970, when it is one.
 pub fn instant_ms(time: &str) -> Option<i64> {
     time.parse::<jiff::Timestamp>()
@@ -157,6 +165,9 @@ mod tests {
         assert_eq!(duration(3_723_000), "1:02:03");
         assert_eq!(moment("2026-11-22T01:38:35.123Z"), "2026-11-22 01:38:35Z");
         assert_eq!(time_of_day("2026-11-22T01:38:35.123Z"), "01:38:35Z");
+        assert_eq!(share(983), "98.3%");
+        assert_eq!(share(1_000), "100%");
+        assert_eq!(share(4), "0.4%");
         assert_eq!(moment("soon"), "soon");
         assert_eq!(instant_ms("1970-01-01T00:00:01.5Z"), Some(1_500));
     }

@@ -333,8 +333,8 @@ fn doctor_says_what_is_wrong() {
     let output = fine.run(&["doctor", "--output", "json"]);
     assert_eq!(code(&output), 0, "{}{}", stdout(&output), stderr(&output));
     let checks: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("JSON");
-    assert_eq!(checks.as_array().map(Vec::len), Some(9));
-    let figures = r#"[{"tenant":"t","queue":"main","offered":3,"answered":1,"abandoned":1,
+    assert_eq!(checks.as_array().map(Vec::len), Some(10));
+    let figures = r#"[{"tenant":"t","name":"main","queue":"main","offered":3,"answered":1,"abandoned":1,
         "overflowed":0,"callback_taken":0,"node_lost":0,"waiting":0,"answered_wait_ms":0,
         "talk_ms":0}]"#;
     let wrong = TinyNode::start(&[
@@ -351,7 +351,7 @@ fn doctor_says_what_is_wrong() {
         stdout(&output)
     );
     assert!(
-        stderr(&output).starts_with("SW0908 1 of 9 checks failed"),
+        stderr(&output).starts_with("SW0908 1 of 10 checks failed"),
         "{}",
         stderr(&output)
     );

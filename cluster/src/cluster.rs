@@ -265,6 +265,15 @@ impl Cluster {
         self.core.events.subscribe()
     }
 
+    /// Stops voting and serving because the state of this node was found to differ from
+    /// that of most nodes at `index`.
+    pub fn stand_aside(&self, index: u64) {
+        let core = self.core.clone();
+        self.owner.handle.spawn(async move {
+            core.stand_aside(StandAside::StateDiffers { index });
+        });
+    }
+
     /// Why this node stands aside, if it does.
     pub fn stood_aside(&self) -> Option<StandAside> {
         self.core.stood_aside.lock().clone()

@@ -24,7 +24,7 @@ use crate::liveness::lease::{LeaseAnswer, LeaseRequest, Leases};
 use crate::liveness::{BootTime, Peers};
 use crate::propose::Waiting;
 use crate::raft::log::LogStore;
-use crate::raft::machine::{Applier, ApplyOutputs, StateHash};
+use crate::raft::machine::{Applier, ApplyOutputs};
 use crate::raft::{Raft, wall_clock_ms};
 use crate::store::Store;
 use crate::store::keys::GroupId;
@@ -173,35 +173,30 @@ impl Core {
             remaining_ms: u64::try_from(remaining.as_millis()).unwrap_or(0),
             lease_ms: u64::try_from(self.leases.length().as_millis()).unwrap_or(0),
             wall_ms: wall_clock_ms(),
-            hash: *self.outputs.hash.borrow(),
         }
     }
 }
 
-/// Asks the leader for leases and compares clock and state with it.
+/// Asks the leader for leases and compares clocks with it. A node that stands aside asks
+/// no more: its lease runs out, and it can be declared down.
 pub async fn renew_leases(core: Arc<Core>) {
     let mut pause = tokio::time::interval(limits::LEASE_RENEWAL);
     pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut recent: Vec<StateHash> = Vec::new();
     loop {
         tokio::select! {
             () = core.stop.cancelled() => return,
             _ = pause.tick() => {}
         }
+        if core.stood_aside.lock().is_some() {
+            return;
+        }
         let Some(leader) = core.leader().filter(|leader| *leader != core.node) else {
             continue;
         };
-        let hash = *core.outputs.hash.borrow();
-        if recent.last() != Some(&hash) {
-            recent.push(hash);
-            let surplus = recent.len().saturating_sub(8);
-            recent.drain(..surplus);
-        }
         let offset_ms = core.leases.own_offset();
         let request = LeaseRequest {
             incarnation: core.incarnation,
             offset_ms,
-            hash,
         };
         let sent = BootTime::now();
         let sent_wall = wall_clock_ms();
@@ -219,12 +214,6 @@ pub async fn renew_leases(core: Arc<Core>) {
         core.leases
             .granted(sent, Duration::from_millis(answer.remaining_ms), offset);
         core.leases.heard(Duration::from_millis(answer.lease_ms));
-        let (index, theirs) = answer.hash;
-        if let Some((_, mine)) = recent.iter().find(|(at, _)| *at == index && index > 0)
-            && *mine != theirs
-        {
-            core.stand_aside(StandAside::StateDiffers { index });
-        }
     }
 }
 

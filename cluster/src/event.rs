@@ -39,8 +39,8 @@ pub enum StandAside {
     /// Agreement stopped.
     #[error("SW0402: agreement has stopped: {0}")]
     Agreement(String),
-    /// The state of this node differs from the leader's at the same log index.
-    #[error("SW0403: the state differs from the leader's at log index {index}")]
+    /// The state of this node differs from that of most nodes at the same log index.
+    #[error("SW0403: the state differs from that of most nodes at log index {index}")]
     StateDiffers {
         /// Where the hashes were compared.
         index: u64,

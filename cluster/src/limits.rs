@@ -91,9 +91,6 @@ pub const POSITION_TIMEOUT: Duration = Duration::from_millis(25);
 /// A clock further than this from the majority raises an alarm and may not lead.
 pub const CLOCK_OFFSET_MAX_MS: i64 = 500;
 
-/// Nodes compare the hash of their state at multiples of this log index.
-pub const HASH_EVERY: u64 = 4_096;
-
 /// Events kept for a slow listener; a slower one misses the oldest.
 pub const EVENTS_QUEUED_MAX: usize = 256;
 

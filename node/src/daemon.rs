@@ -119,6 +119,10 @@ impl Node {
         let wakes = WakeHub::default();
         let machine = ExchangeMachine::new(state.clone(), Box::new(wakes.clone()));
         let cluster = open(config, machine).await?;
+        if let Some(index) = state.read().diverged(NodeId(config.id)) {
+            let why = StandAside::StateDiffers { index };
+            return Err(Fault::of(code::START, &why, "look into the log"));
+        }
         crate::demo::note_pid(&config.file);
         let blobs = Blobs::new(&config.data);
         let peers = PeerService::new(&cluster, Arc::clone(&blobs));
@@ -203,12 +207,13 @@ impl Node {
         let _ = std::io::Write::flush(&mut std::io::stdout());
     }
 
-    /// Waits until this node learns that it was removed from the cluster: it will never
-    /// serve again, and who started it should hear so.
+    /// Waits until this node learns that it was removed from the cluster, or that its copy
+    /// of the state is wrong: it will never serve again, who started it should hear so,
+    /// and the end of its process lets the others take over at once.
     async fn removed(&self) -> StandAside {
         loop {
             match self.cluster.stood_aside() {
-                Some(why @ StandAside::Removed) => return why,
+                Some(why @ (StandAside::Removed | StandAside::StateDiffers { .. })) => return why,
                 _ => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }

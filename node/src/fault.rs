@@ -69,6 +69,8 @@ pub mod code {
     pub const BLOB_MAJORITY: &str = "SW0609";
     /// A node's clock is off.
     pub const CLOCK_OFFSET: &str = "SW0611";
+    /// An invariant of the state is broken.
+    pub const INVARIANT: &str = "SW0406";
     /// Too many connections or readers at once.
     pub const BUSY: &str = "SW0610";
 
@@ -174,6 +176,7 @@ impl Fault {
 /// What to do about a fault of the cluster that says too little where it is met.
 fn remedy(code: &str) -> Option<&'static str> {
     match code {
+        "SW0403" => Some("keep its data folder for analysis, remove the node and join it anew"),
         "SW0404" => Some("remove its data folder and join again with a new token"),
         "SW0410" => Some("run `strowgerd init` or `strowgerd join` first"),
         "SW0411" => Some("run it, or name another data folder"),

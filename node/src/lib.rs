@@ -10,7 +10,7 @@
 //! | [`numbering`] | what people dial, as numbers with a country code |
 //! | [`secrets`] | keys of the cluster, sealed credentials, the admin token |
 //! | [`blobs`], [`peer`] | sound files on every node, what nodes ask each other |
-//! | [`view`], [`metrics`] | the state folded into what people and programs read |
+//! | [`view`], [`figures`], [`metrics`] | the state folded into what people and programs read |
 //! | [`api`] | the HTTP and WebSocket interface |
 //! | [`telephony`] | calls: actors, signalling and media of this node |
 //! | [`founding`], [`daemon`], [`logging`] | how a node begins, runs, ends and says what happened |
@@ -24,6 +24,7 @@ pub mod daemon;
 pub mod demo;
 pub mod document;
 pub mod fault;
+pub mod figures;
 pub mod founding;
 pub mod limits;
 pub mod logging;

@@ -56,6 +56,22 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest time for a TLS handshake or the first request of a connection.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Stored quarters of an hour one answer may read; a wider range is refused.
+pub const QUARTERS_READ_MAX: usize = 200_000;
+
+/// Stored quarters read at a time.
+pub const QUARTERS_PER_READ: usize = 1_024;
+
+/// How often the invariants of the state are checked.
+pub const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Calls and agents up to which the whole state is checked; a larger floor is checked by
+/// its counts.
+pub const CHECKED_WHOLE_MAX: usize = 2_000;
+
+/// Broken invariants shown at most.
+pub const BREACHES_SHOWN_MAX: usize = 16;
+
 /// Connections to the HTTP interface at once; further ones wait in the listen queue.
 pub const CONNECTIONS_MAX: usize = 1_024;
 

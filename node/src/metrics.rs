@@ -1,9 +1,10 @@
 //! The text that Prometheus reads, made from the same folds as everything else.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 use strowger_cluster::ClusterFigures;
 use strowger_core::api;
+use strowger_core::floor::figure::{WAIT_CLASSES, wait_bound_ms};
 
 /// What the metrics are made of.
 #[derive(Debug)]
@@ -26,19 +27,26 @@ pub struct Readings<'a> {
     pub dropped: &'a [(&'static str, &'static str, u64)],
     /// Event readers connected here.
     pub event_readers: u64,
+    /// Checks of the state that found an invariant broken.
+    pub breaches: u64,
 }
 
 /// The metrics as text, format version 0.0.4.
 pub fn text(readings: &Readings<'_>) -> String {
     let mut out = String::with_capacity(4_096);
     type Total = (&'static str, fn(&api::Figures) -> u64);
-    let totals: [Total; 6] = [
+    let totals: [Total; 11] = [
         ("offered", |figures| figures.offered),
         ("answered", |figures| figures.answered),
         ("abandoned", |figures| figures.abandoned),
         ("overflowed", |figures| figures.overflowed),
         ("callback_taken", |figures| figures.callback_taken),
         ("node_lost", |figures| figures.node_lost),
+        ("answered_in_target", |figures| figures.answered_in_target),
+        ("abandoned_in_target", |figures| figures.abandoned_in_target),
+        ("short_abandoned", |figures| figures.short_abandoned),
+        ("offers", |figures| figures.offers),
+        ("missed", |figures| figures.missed),
     ];
     for (word, value) in totals {
         let name = format!("strowger_queue_{word}_total");
@@ -46,7 +54,7 @@ pub fn text(readings: &Readings<'_>) -> String {
             &mut out,
             &name,
             "counter",
-            "Callers of the queue, by what became of them.",
+            "Callers of the queue and offers to its agents, by what became of them.",
         );
         for figures in readings.figures {
             line(&mut out, &name, &queue_labels(figures), value(figures));
@@ -57,6 +65,7 @@ pub fn text(readings: &Readings<'_>) -> String {
     for figures in readings.figures {
         line(&mut out, name, &queue_labels(figures), figures.waiting);
     }
+    waits(&mut out, readings.figures);
     let name = "strowger_trunk_channels_in_use";
     head(
         &mut out,
@@ -174,6 +183,12 @@ pub fn text(readings: &Readings<'_>) -> String {
             "Event readers here.",
             readings.event_readers,
         ),
+        (
+            "strowger_invariant_breaches_total",
+            "counter",
+            "Checks of the state here that found an invariant broken.",
+            readings.breaches,
+        ),
     ];
     for (name, kind, help, value) in single {
         head(&mut out, name, kind, help);
@@ -197,8 +212,41 @@ pub fn text(readings: &Readings<'_>) -> String {
     out
 }
 
+/// The waits of answered calls as a histogram, a bucket for each doubling.
+fn waits(out: &mut String, figures: &[api::Figures]) {
+    let name = "strowger_queue_wait_seconds";
+    head(out, name, "histogram", "Waits of answered calls.");
+    let bucket = format!("{name}_bucket");
+    for one in figures {
+        let [tenant, queue] = queue_labels(one);
+        let bounds = (0..WAIT_CLASSES).step_by(4).filter_map(wait_bound_ms);
+        for bound in bounds {
+            let within = one.waits.iter();
+            let within = within.filter(|class| class.le_ms.is_some_and(|le| le <= bound));
+            let count: u64 = within.map(|class| class.count).sum();
+            let le = seconds(bound);
+            line(out, &bucket, &[tenant, queue, ("le", &le)], count);
+        }
+        line(out, &bucket, &[tenant, queue, ("le", "+Inf")], one.answered);
+        let sum = seconds(one.answered_wait_ms);
+        line(out, &format!("{name}_sum"), &[tenant, queue], sum);
+        line(
+            out,
+            &format!("{name}_count"),
+            &[tenant, queue],
+            one.answered,
+        );
+    }
+}
+
+/// Milliseconds as seconds with the digits they have.
+fn seconds(ms: u64) -> String {
+    let text = format!("{}.{:03}", ms / 1_000, ms % 1_000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 fn queue_labels(figures: &api::Figures) -> [(&'static str, &str); 2] {
-    [("tenant", &figures.tenant), ("queue", &figures.queue)]
+    [("tenant", &figures.tenant), ("queue", &figures.name)]
 }
 
 fn head(out: &mut String, name: &str, kind: &str, help: &str) {
@@ -206,7 +254,7 @@ fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}");
 }
 
-fn line(out: &mut String, name: &str, labels: &[(&str, &str)], value: u64) {
+fn line(out: &mut String, name: &str, labels: &[(&str, &str)], value: impl Display) {
     out.push_str(name);
     for (place, (label, text)) in labels.iter().enumerate() {
         out.push(if place == 0 { '{' } else { ',' });
@@ -235,9 +283,16 @@ mod tests {
     fn labels_are_escaped_and_names_are_those_of_the_interface() {
         let figures = [api::Figures {
             tenant: "a\"b\\c\nd".to_owned(),
-            queue: "main".to_owned(),
+            name: "main".to_owned(),
             offered: 3,
             answered: 2,
+            answered_wait_ms: 20_250,
+            waits: [(100, 1), (23_782, 1)]
+                .map(|(le_ms, count)| api::WaitClass {
+                    le_ms: Some(le_ms),
+                    count,
+                })
+                .to_vec(),
             waiting: 1,
             ..api::Figures::default()
         }];
@@ -256,11 +311,18 @@ mod tests {
             sip_messages: (8, 9),
             dropped: &[("sip", "malformed", 1)],
             event_readers: 0,
+            breaches: 0,
         });
         let wanted = [
             "strowger_queue_offered_total{tenant=\"a\\\"b\\\\c\\nd\",queue=\"main\"} 3\n",
             "strowger_queue_answered_total{tenant=\"a\\\"b\\\\c\\nd\",queue=\"main\"} 2\n",
             "strowger_queue_waiting{tenant=\"a\\\"b\\\\c\\nd\",queue=\"main\"} 1\n",
+            "strowger_queue_wait_seconds_bucket{tenant=\"a\\\"b\\\\c\\nd\",queue=\"main\",le=\"0.1\"} 1\n",
+            "strowger_queue_wait_seconds_bucket{tenant=\"a\\\"b\\\\c\\nd\",queue=\"main\",le=\"12.8\"} 1\n",
+            "strowger_queue_wait_seconds_bucket{tenant=\"a\\\"b\\\\c\\nd\",queue=\"main\",le=\"25.6\"} 2\n",
+            "strowger_queue_wait_seconds_bucket{tenant=\"a\\\"b\\\\c\\nd\",queue=\"main\",le=\"+Inf\"} 2\n",
+            "strowger_queue_wait_seconds_sum{tenant=\"a\\\"b\\\\c\\nd\",queue=\"main\"} 20.25\n",
+            "strowger_queue_wait_seconds_count{tenant=\"a\\\"b\\\\c\\nd\",queue=\"main\"} 2\n",
             "strowger_calls 5\n",
             "strowger_registrations 6\n",
             "strowger_raft_term 4\n",

@@ -11,7 +11,6 @@ use strowger_core::call::{CallRow, LegRole, LegRow, Seen, Want};
 use strowger_core::cdr::CdrRow;
 use strowger_core::floor::agent::{AgentRow, AgentState};
 use strowger_core::floor::explanation::Explanation;
-use strowger_core::floor::figure::Subject;
 use strowger_core::floor::trunk::TrunkRow;
 use strowger_core::ids::{AgentId, NodeId, SkillName};
 use strowger_core::ports::NodeNumber;
@@ -22,6 +21,7 @@ use strowger_core::time::TimeMs;
 mod customers;
 
 pub use self::customers::{customer, import, interaction};
+use crate::figures::{self, Of};
 use crate::peer::PeerStatus;
 
 fn count(n: usize) -> u64 {
@@ -51,7 +51,8 @@ pub fn overview(state: &State, now: TimeMs, alarms: Vec<api::Problem>) -> api::O
             .max()
             .unwrap_or(0),
         agents,
-        figures: figures(state),
+        figures: figures::live(state, Of::Queue, now),
+        total: figures::total(state, now),
         alarms,
     }
 }
@@ -329,34 +330,6 @@ pub fn queues(state: &State, now: TimeMs) -> Vec<api::Queue> {
                 agents_ready: count(serving().filter(is_ready).count()),
                 agents_signed_in: count(serving().filter(|agent| agent.signed_in).count()),
             }
-        })
-        .collect()
-}
-
-/// Totals of the queues. Offered is the sum of what became of the callers and of those
-/// who still wait.
-pub fn figures(state: &State) -> Vec<api::Figures> {
-    state
-        .figures
-        .iter()
-        .filter_map(|((tenant, subject), row)| {
-            let Subject::Queue(queue) = subject else {
-                return None;
-            };
-            let waiting = state.waiting_count(&(tenant.clone(), queue.clone()));
-            Some(api::Figures {
-                tenant: tenant.to_string(),
-                queue: queue.to_string(),
-                offered: row.left() + waiting,
-                answered: row.answered,
-                abandoned: row.abandoned,
-                overflowed: row.overflowed,
-                callback_taken: row.callback_taken,
-                node_lost: row.node_lost,
-                waiting,
-                answered_wait_ms: row.answered_wait_ms,
-                talk_ms: row.talk_ms,
-            })
         })
         .collect()
 }

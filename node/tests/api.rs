@@ -327,6 +327,24 @@ async fn a_site_is_checked_shown_applied_and_rolled_back() {
     );
     let figures = bench.get("/v1/figures").await;
     assert_eq!(figures.pointer("/0/offered"), Some(&json!(0)));
+    assert_eq!(figures.pointer("/0/sl_formula"), Some(&json!("SL-C")));
+    assert_eq!(figures.pointer("/0/sl_permille"), Some(&json!(null)));
+    let tenants = bench.get("/v1/figures?of=tenant").await;
+    assert_eq!(tenants.pointer("/0/of"), Some(&json!("tenant")));
+    for (path, status) in [
+        ("/v1/figures?of=queue&name=nowhere", 404),
+        ("/v1/figures?of=nothing", 400),
+        ("/v1/figures/intervals?of=queue&name=nowhere", 404),
+        (
+            "/v1/figures/intervals?by=day&from=2026-11-22&to=2026-11-23",
+            200,
+        ),
+        ("/v1/figures/intervals?by=month&of=agent", 200),
+        ("/v1/figures/intervals?from=yesterday", 400),
+    ] {
+        let (found, body, _) = bench.ask("GET", path, None).await;
+        assert_eq!(found, status, "{path}: {body}");
+    }
     bench.office.stop.cancel();
 }
 

@@ -261,10 +261,60 @@ fn a_crowd_is_served_in_order_and_counted_once() {
             "{name} in metrics: {metric}"
         );
     }
+    println!("service level, waits and history are the same wherever they are read");
+    let intervals = api
+        .get("/v1/figures/intervals?by=quarter")
+        .expect("the node answers")
+        .json;
+    let quarters = intervals.as_array().cloned().unwrap_or_default();
+    for name in [
+        "offered",
+        "answered",
+        "answered_in_target",
+        "answered_wait_ms",
+        "talk_ms",
+        "wrap_ms",
+        "offers",
+        "missed",
+    ] {
+        let live = figures[name].as_u64();
+        assert_eq!(printed[name].as_u64(), live, "{name} by command");
+        let history: u64 = quarters.iter().filter_map(|row| row[name].as_u64()).sum();
+        assert_eq!(Some(history), live, "{name} by quarters: {intervals:#}");
+    }
+    for name in [
+        "sl_formula",
+        "sl_permille",
+        "asa_ms",
+        "aht_ms",
+        "wait_p90_ms",
+    ] {
+        assert!(!figures[name].is_null(), "{name}: {figures:#}");
+        assert_eq!(printed[name], figures[name], "{name} by command");
+    }
+    let metric = |name: &str| api.metric(name, &[("queue", "main")]).unwrap_or(-1.0);
+    let in_target = figures["answered_in_target"].as_u64().unwrap_or(0) as f64;
+    assert!((metric("strowger_queue_answered_in_target_total") - in_target).abs() < 0.5);
+    assert!((metric("strowger_queue_wait_seconds_count") - 50.0).abs() < 0.5);
+    let waited = figures["answered_wait_ms"].as_u64().unwrap_or(0) as f64 / 1_000.0;
+    assert!((metric("strowger_queue_wait_seconds_sum") - waited).abs() < 0.000_5);
+    let agents = api.list("/v1/figures?of=agent").expect("the node answers");
+    let by_agents: u64 = agents
+        .iter()
+        .filter_map(|row| row["answered"].as_u64())
+        .sum();
+    assert_eq!(by_agents, 50, "each answer is one agent's: {agents:#?}");
+    let permille = figures["sl_permille"].as_u64().unwrap_or(0);
+    let level = if permille == 1_000 {
+        "SL-C 100%".to_owned()
+    } else {
+        format!("SL-C {}.{}%", permille / 10, permille % 10)
+    };
+
     let mut command = cluster.client();
     command.arg("console");
     let mut console = Terminal::start(&command, 24, 80);
-    let text = console.wait(SOON, |text| text.contains("50"));
+    let text = console.wait(SOON, |text| text.contains("50") && text.contains(&level));
     println!(
         "{}",
         text.unwrap_or_else(|| panic!("the console shows 50:\n{}", console.text()))

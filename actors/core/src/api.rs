@@ -174,14 +174,25 @@ pub struct Queue {
     pub agents_signed_in: u64,
 }
 
-/// Totals of one queue since the cluster was made.
+/// Figures of a queue, agent, team or tenant: since the cluster was made, or of an
+/// interval. Shares are in thousandths; `null` where there is nothing to divide by.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
 pub struct Figures {
     /// Client company.
     pub tenant: String,
-    /// Queue.
-    pub queue: String,
-    /// The sum of the others.
+    /// `queue`, `agent`, `team`, `tenant`, or `all` tenants.
+    pub of: String,
+    /// Its name.
+    pub name: String,
+    /// Queue, when it is one.
+    pub queue: Option<String>,
+    /// Beginning of the interval.
+    pub from_at: Option<String>,
+    /// End of the interval; what happens then is in the next.
+    pub to_at: Option<String>,
+    /// The sum of answered, abandoned, overflowed, callback taken, node lost and waiting;
+    /// of an interval: who entered the queue in it.
     pub offered: u64,
     /// Agent's answer committed.
     pub answered: u64,
@@ -193,12 +204,71 @@ pub struct Figures {
     pub callback_taken: u64,
     /// Lost while waiting because a node died.
     pub node_lost: u64,
-    /// Still waiting.
+    /// Still waiting; 0 of an interval.
     pub waiting: u64,
+    /// Answered within the target of their queue.
+    pub answered_in_target: u64,
+    /// Abandoned within the target of their queue.
+    pub abandoned_in_target: u64,
+    /// Abandoned so soon that they do not count in SL-C; counted in `abandoned` too.
+    pub short_abandoned: u64,
+    /// Formula of `sl_permille`: `SL-A`, `SL-B` or `SL-C`.
+    pub sl_formula: String,
+    /// Target of the service level; `null` where queues of different targets are added up.
+    pub sl_target_ms: Option<u64>,
+    /// Service level by `sl_formula`.
+    pub sl_permille: Option<u64>,
+    /// Answered in target, of those answered.
+    pub sl_a_permille: Option<u64>,
+    /// Answered or abandoned in target, of those answered or abandoned.
+    pub sl_b_permille: Option<u64>,
+    /// Answered in target, of those offered without short abandons.
+    pub sl_c_permille: Option<u64>,
+    /// Mean wait of answered calls.
+    pub asa_ms: Option<u64>,
+    /// The wait nine of ten answered calls did not exceed.
+    pub wait_p90_ms: Option<u64>,
+    /// Longest wait of an answered call.
+    pub wait_max_ms: u64,
     /// Sum of the waits of answered calls.
     pub answered_wait_ms: u64,
-    /// Sum of talk times of ended calls.
+    /// Mean handling time: talk, hold and wrap-up over answered.
+    pub aht_ms: Option<u64>,
+    /// Sum of talk without hold of calls that are over.
     pub talk_ms: u64,
+    /// Sum of hold of calls that are over.
+    pub hold_ms: u64,
+    /// Sum of wrap-ups that are over.
+    pub wrap_ms: u64,
+    /// Sum of the ringing of offers that are over.
+    pub ring_ms: u64,
+    /// Offers to agents.
+    pub offers: u64,
+    /// Offers not taken.
+    pub missed: u64,
+    /// Missed of the offers.
+    pub missed_permille: Option<u64>,
+    /// Transfers by agents.
+    pub transfers: u64,
+    /// Agents signed in.
+    pub staffed_ms: u64,
+    /// Of this, paused unproductively.
+    pub paused_ms: u64,
+    /// Of this, ringing, talking, holding or in wrap-up.
+    pub busy_ms: u64,
+    /// Busy of the time signed in and not paused.
+    pub occupancy_permille: Option<u64>,
+    /// Answered calls by class of their wait, classes without any left out.
+    pub waits: Vec<WaitClass>,
+}
+
+/// Answered calls whose wait lies in one class.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct WaitClass {
+    /// Longest wait of the class; `null` of the last, which has none.
+    pub le_ms: Option<u64>,
+    /// How many.
+    pub count: u64,
 }
 
 /// A call detail record.
@@ -639,6 +709,9 @@ pub struct Overview {
     pub agents: std::collections::BTreeMap<String, u64>,
     /// Figures of every queue.
     pub figures: Vec<Figures>,
+    /// Figures of everything together.
+    #[serde(default)]
+    pub total: Figures,
     /// Alarms in force, newest first.
     pub alarms: Vec<Problem>,
 }

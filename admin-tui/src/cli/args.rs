@@ -108,8 +108,8 @@ pub enum Verb {
         #[command(subcommand)]
         verb: CdrVerb,
     },
-    /// Totals of each queue
-    Figures,
+    /// Figures of queues, agents, teams or tenants: live, or by intervals
+    Figures(FiguresArgs),
     /// Why a call was offered to whom, also after its end
     Why {
         /// The call
@@ -128,6 +128,45 @@ pub enum Verb {
     Doctor,
     /// The live board
     Console,
+}
+
+/// Whose figures, and of which time.
+#[derive(Debug, clap::Args)]
+pub struct FiguresArgs {
+    /// Of queues, or of this one (the default)
+    #[arg(long, value_name = "NAME", num_args = 0..=1, group = "of")]
+    pub queue: Option<Option<String>>,
+    /// Of agents, or of this one
+    #[arg(long, value_name = "ID", num_args = 0..=1, group = "of")]
+    pub agent: Option<Option<String>>,
+    /// Of teams, or of this one
+    #[arg(long, value_name = "NAME", num_args = 0..=1, group = "of")]
+    pub team: Option<Option<String>>,
+    /// Of tenants, or of this one
+    #[arg(long, value_name = "NAME", num_args = 0..=1, group = "of")]
+    pub tenant: Option<Option<String>>,
+    /// By intervals of this length, instead of live
+    #[arg(long, value_enum, value_name = "LENGTH")]
+    pub by: Option<By>,
+    /// From the interval of this time: 2026-11-22, or RFC 3339
+    #[arg(long, value_name = "TIME", requires = "by")]
+    pub from: Option<String>,
+    /// Up to, not including, this time
+    #[arg(long, value_name = "TIME", requires = "by")]
+    pub to: Option<String>,
+}
+
+/// Length of intervals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum By {
+    /// A quarter of an hour
+    Quarter,
+    /// An hour
+    Hour,
+    /// A day of the tenant's time zone
+    Day,
+    /// A month of the tenant's time zone
+    Month,
 }
 
 /// Verbs of the cluster.

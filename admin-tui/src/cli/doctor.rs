@@ -31,6 +31,7 @@ pub fn run(session: &Session) -> Result<Exit, Failure> {
         one_version(&nodes),
         addresses_are_held(&cluster, &nodes),
         figures_add_up(&figures),
+        invariants_hold(&overview),
     ];
     for _ in 1..limits::HASH_ROUNDS {
         if applied_differs(&nodes) {
@@ -200,7 +201,7 @@ fn figures_add_up(figures: &[Figures]) -> Check {
             .iter()
             .fold(0_u64, |sum, part| sum.saturating_add(*part));
             (f.offered != sum)
-                .then(|| format!("{} {}: offered {}, sum {sum}", f.tenant, f.queue, f.offered))
+                .then(|| format!("{} {}: offered {}, sum {sum}", f.tenant, f.name, f.offered))
         })
         .collect();
     check(
@@ -208,6 +209,16 @@ fn figures_add_up(figures: &[Figures]) -> Check {
         &wrong,
         format!("{} queues", figures.len()),
     )
+}
+
+/// Each node checks its state every second; what the answering one found is an alarm.
+fn invariants_hold(overview: &Overview) -> Check {
+    let alarms = overview.alarms.iter();
+    let wrong: Vec<String> = alarms
+        .filter(|alarm| alarm.code == "SW0406")
+        .map(|alarm| alarm.what.clone())
+        .collect();
+    check("invariants hold", &wrong, "checked every second".to_owned())
 }
 
 fn applied_differs(nodes: &[Node]) -> bool {

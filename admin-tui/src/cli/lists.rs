@@ -1,7 +1,7 @@
 //! The families that are only looked at.
 
 use super::Session;
-use super::args::{CdrVerb, ClusterVerb, ListVerb, ThingVerb, Verb};
+use super::args::{By, CdrVerb, ClusterVerb, FiguresArgs, ListVerb, ThingVerb, Verb};
 use crate::client::segment;
 use crate::error::{Exit, Failure};
 use crate::render::{Shape, shape};
@@ -23,7 +23,7 @@ pub fn run(session: &Session, verb: Verb) -> Result<Exit, Failure> {
         Verb::Cdr {
             verb: CdrVerb::List { after, limit },
         } => session.list(&cdr_path(after.as_deref(), limit), &shape::CDR),
-        Verb::Figures => session.list("/v1/figures", &shape::FIGURES),
+        Verb::Figures(asked) => figures(session, &asked),
         Verb::Node { .. }
         | Verb::Site { .. }
         | Verb::Extension { .. }
@@ -42,6 +42,48 @@ fn thing(session: &Session, path: &str, shape: &Shape, verb: &ThingVerb) -> Resu
         ThingVerb::List => session.list(path, shape),
         ThingVerb::Show { name } => session.show(path, name, shape),
     }
+}
+
+fn figures(session: &Session, asked: &FiguresArgs) -> Result<Exit, Failure> {
+    let (of, name) = [
+        ("agent", &asked.agent),
+        ("team", &asked.team),
+        ("tenant", &asked.tenant),
+        ("queue", &asked.queue),
+    ]
+    .into_iter()
+    .find_map(|(of, given)| given.as_ref().map(|name| (of, name.as_deref())))
+    .unwrap_or(("queue", None));
+    let mut query = format!("of={of}");
+    let by = asked.by.map(|by| match by {
+        By::Quarter => "quarter",
+        By::Hour => "hour",
+        By::Day => "day",
+        By::Month => "month",
+    });
+    let given = [
+        ("name", name),
+        ("by", by),
+        ("from", asked.from.as_deref()),
+        ("to", asked.to.as_deref()),
+    ];
+    for (key, value) in given {
+        if let Some(value) = value {
+            query.push_str(&format!("&{key}={}", segment(value)));
+        }
+    }
+    let path = match by {
+        Some(_) => "/v1/figures/intervals",
+        None => "/v1/figures",
+    };
+    let by_calls = matches!(of, "queue" | "tenant");
+    let shape = match (by_calls, by.is_some()) {
+        (true, false) => &shape::FIGURES,
+        (true, true) => &shape::FIGURES_INTERVAL,
+        (false, false) => &shape::WORK,
+        (false, true) => &shape::WORK_INTERVAL,
+    };
+    session.list(&format!("{path}?{query}"), shape)
 }
 
 fn cdr_path(after: Option<&str>, limit: Option<u64>) -> String {

@@ -91,7 +91,7 @@ fn run(args: Args) -> Result<Exit, Failure> {
         | Verb::Queue { .. }
         | Verb::Trunk { .. }
         | Verb::Cdr { .. }
-        | Verb::Figures => lists::run(&session, args.verb),
+        | Verb::Figures(_) => lists::run(&session, args.verb),
     }
 }
 

@@ -107,8 +107,6 @@ pub struct Model {
     pub nodes: Vec<Node>,
     /// The cluster, once answered.
     pub cluster: Option<Cluster>,
-    /// Sum over all queues.
-    pub totals: Figures,
     books: BTreeMap<Topic, Book>,
     clock: Option<(i64, Instant)>,
 }
@@ -125,7 +123,6 @@ impl Model {
         match answer {
             Answer::Overview(overview) => {
                 self.clock = text::instant_ms(&overview.at).map(|at| (at, now));
-                self.totals = sum(&overview.figures);
                 self.overview = overview;
             }
             Answer::Queues(queues) => self.queues = queues,
@@ -198,7 +195,7 @@ impl Model {
         self.overview
             .figures
             .iter()
-            .find(|figures| figures.queue == queue)
+            .find(|figures| figures.name == queue)
     }
 
     /// Agents in `state`.
@@ -218,32 +215,6 @@ impl Model {
             .iter()
             .find(|node| node.address == host || host_of(&node.address) == host)
     }
-}
-
-/// Mean of a sum over a count; `None` without any.
-pub fn mean_ms(sum_ms: u64, count: u64) -> Option<u64> {
-    sum_ms.checked_div(count)
-}
-
-/// Hundredths of `part` in `whole`; `None` of nothing.
-pub fn percent(part: u64, whole: u64) -> Option<u64> {
-    part.saturating_mul(100).checked_div(whole)
-}
-
-fn sum(figures: &[Figures]) -> Figures {
-    figures.iter().fold(Figures::default(), |sum, one| Figures {
-        tenant: String::new(),
-        queue: String::new(),
-        offered: sum.offered.saturating_add(one.offered),
-        answered: sum.answered.saturating_add(one.answered),
-        abandoned: sum.abandoned.saturating_add(one.abandoned),
-        overflowed: sum.overflowed.saturating_add(one.overflowed),
-        callback_taken: sum.callback_taken.saturating_add(one.callback_taken),
-        node_lost: sum.node_lost.saturating_add(one.node_lost),
-        waiting: sum.waiting.saturating_add(one.waiting),
-        answered_wait_ms: sum.answered_wait_ms.saturating_add(one.answered_wait_ms),
-        talk_ms: sum.talk_ms.saturating_add(one.talk_ms),
-    })
 }
 
 #[cfg(test)]

@@ -26,7 +26,9 @@ fn text(words: &str) -> String {
 fn figures(queue: &str, waiting: u64) -> Figures {
     Figures {
         tenant: text("demo"),
-        queue: text(queue),
+        of: text("queue"),
+        name: text(queue),
+        queue: Some(text(queue)),
         offered: 120 + waiting,
         answered: 100,
         abandoned: 15,
@@ -36,6 +38,14 @@ fn figures(queue: &str, waiting: u64) -> Figures {
         waiting,
         answered_wait_ms: 720_000,
         talk_ms: 18_300_000,
+        answered_in_target: 92,
+        short_abandoned: 4,
+        sl_formula: text("SL-C"),
+        sl_target_ms: Some(20_000),
+        sl_permille: Some(793),
+        asa_ms: Some(7_200),
+        aht_ms: Some(203_000),
+        ..Figures::default()
     }
 }
 
@@ -58,6 +68,16 @@ fn overview(waiting: u64) -> Overview {
             .map(|(state, n)| (text(state), *n))
             .collect::<BTreeMap<_, _>>(),
         figures: vec![figures("main", waiting), figures("東京受付", 0)],
+        total: Figures {
+            of: text("all"),
+            offered: 240 + waiting,
+            answered: 200,
+            abandoned: 30,
+            overflowed: 4,
+            node_lost: 6,
+            sl_permille: Some(1_000),
+            ..figures("", waiting)
+        },
         alarms: vec![Problem {
             code: text("SW0123"),
             what: text("node_3 is down"),
@@ -508,7 +528,7 @@ fn waiting_is_one_figure_wherever_it_stands() {
     let mut desk = Desk::new();
     // The queue list is older than the figures: the figures count everywhere.
     desk.answer(Answer::Overview(overview(9)));
-    for (key, column) in [("1", 1), ("2", 2)] {
+    for (key, column) in [("1", 1), ("2", 1)] {
         desk.keys(key);
         let screen = desk.screen(80, 24);
         let row = screen

@@ -107,12 +107,55 @@ shapes! {
         "BEGAN" "began_at", "ENDED" "ended_at"],
         csv ["id" "state" "rows" "created" "updated" "unchanged" "rejected" "began_at"
             "updated_at" "ended_at"];
-    /// The figures of a queue.
-    FIGURES: ["TENANT" "tenant", "QUEUE" "queue", "OFFERED" "offered", "ANSWERED" "answered",
+    /// Live figures of a queue or tenant.
+    FIGURES: ["TENANT" "tenant", "NAME" "name", "OFFERED" "offered", "ANSWERED" "answered",
         "ABANDONED" "abandoned", "OVERFLOWED" "overflowed", "CALLBACK" "callback_taken",
-        "NODE LOST" "node_lost", "WAITING" "waiting"],
-        csv ["tenant" "queue" "offered" "answered" "abandoned" "overflowed" "callback_taken"
-            "node_lost" "waiting" "answered_wait_ms" "talk_ms"];
+        "NODE LOST" "node_lost", "WAITING" "waiting",
+        "FORMULA" "sl_formula", "SL" "sl_permille",
+        "ASA" "asa_ms", "P90" "wait_p90_ms", "AHT" "aht_ms"],
+        csv ["tenant" "of" "name" "queue" "from_at" "to_at" "offered" "answered" "abandoned"
+            "overflowed" "callback_taken" "node_lost" "waiting" "answered_in_target"
+            "abandoned_in_target" "short_abandoned" "sl_formula" "sl_target_ms" "sl_permille"
+            "sl_a_permille" "sl_b_permille" "sl_c_permille" "asa_ms" "wait_p90_ms"
+            "wait_max_ms" "answered_wait_ms" "aht_ms" "talk_ms" "hold_ms" "wrap_ms" "ring_ms"
+            "offers" "missed" "missed_permille" "transfers" "staffed_ms" "paused_ms" "busy_ms"
+            "occupancy_permille"];
+    /// Figures of a queue or tenant in an interval.
+    FIGURES_INTERVAL: ["FROM" "from_at", "TO" "to_at", "NAME" "name", "OFFERED" "offered", "ANSWERED" "answered",
+        "ABANDONED" "abandoned", "OVERFLOWED" "overflowed", "CALLBACK" "callback_taken",
+        "NODE LOST" "node_lost", "FORMULA" "sl_formula", "SL" "sl_permille",
+        "ASA" "asa_ms", "P90" "wait_p90_ms", "AHT" "aht_ms"],
+        csv ["tenant" "of" "name" "queue" "from_at" "to_at" "offered" "answered" "abandoned"
+            "overflowed" "callback_taken" "node_lost" "waiting" "answered_in_target"
+            "abandoned_in_target" "short_abandoned" "sl_formula" "sl_target_ms" "sl_permille"
+            "sl_a_permille" "sl_b_permille" "sl_c_permille" "asa_ms" "wait_p90_ms"
+            "wait_max_ms" "answered_wait_ms" "aht_ms" "talk_ms" "hold_ms" "wrap_ms" "ring_ms"
+            "offers" "missed" "missed_permille" "transfers" "staffed_ms" "paused_ms" "busy_ms"
+            "occupancy_permille"];
+    /// Live figures of an agent or team.
+    WORK: ["TENANT" "tenant", "NAME" "name", "OFFERS" "offers", "ANSWERED" "answered",
+        "MISSED" "missed", "TRANSFERS" "transfers", "AHT" "aht_ms", "TALK" "talk_ms",
+        "HOLD" "hold_ms", "WRAP-UP" "wrap_ms", "SIGNED IN" "staffed_ms",
+        "PAUSED" "paused_ms", "OCCUPANCY" "occupancy_permille"],
+        csv ["tenant" "of" "name" "queue" "from_at" "to_at" "offered" "answered" "abandoned"
+            "overflowed" "callback_taken" "node_lost" "waiting" "answered_in_target"
+            "abandoned_in_target" "short_abandoned" "sl_formula" "sl_target_ms" "sl_permille"
+            "sl_a_permille" "sl_b_permille" "sl_c_permille" "asa_ms" "wait_p90_ms"
+            "wait_max_ms" "answered_wait_ms" "aht_ms" "talk_ms" "hold_ms" "wrap_ms" "ring_ms"
+            "offers" "missed" "missed_permille" "transfers" "staffed_ms" "paused_ms" "busy_ms"
+            "occupancy_permille"];
+    /// Figures of an agent or team in an interval.
+    WORK_INTERVAL: ["FROM" "from_at", "TO" "to_at", "NAME" "name", "OFFERS" "offers", "ANSWERED" "answered",
+        "MISSED" "missed", "TRANSFERS" "transfers", "AHT" "aht_ms", "TALK" "talk_ms",
+        "HOLD" "hold_ms", "WRAP-UP" "wrap_ms", "SIGNED IN" "staffed_ms",
+        "PAUSED" "paused_ms", "OCCUPANCY" "occupancy_permille"],
+        csv ["tenant" "of" "name" "queue" "from_at" "to_at" "offered" "answered" "abandoned"
+            "overflowed" "callback_taken" "node_lost" "waiting" "answered_in_target"
+            "abandoned_in_target" "short_abandoned" "sl_formula" "sl_target_ms" "sl_permille"
+            "sl_a_permille" "sl_b_permille" "sl_c_permille" "asa_ms" "wait_p90_ms"
+            "wait_max_ms" "answered_wait_ms" "aht_ms" "talk_ms" "hold_ms" "wrap_ms" "ring_ms"
+            "offers" "missed" "missed_permille" "transfers" "staffed_ms" "paused_ms" "busy_ms"
+            "occupancy_permille"];
     /// An event.
     EVENT: ["AT" "at", "TYPE" "type", "ENTITY" "entity"],
         csv ["cursor" "at" "type" "entity" "fields"];

@@ -82,9 +82,13 @@ fn parts_shape(field: &str) -> Option<&'static Shape> {
     }
 }
 
-/// A field's name as people read it; durations are shown as a clock, without unit.
+/// A field's name as people read it; durations are shown as a clock and shares as per
+/// cent, without the unit of the field.
 fn label(field: &str) -> String {
-    field.strip_suffix("_ms").unwrap_or(field).replace('_', " ")
+    let bare = ["_ms", "_permille"]
+        .iter()
+        .find_map(|unit| field.strip_suffix(unit));
+    bare.unwrap_or(field).replace('_', " ")
 }
 
 /// A value as people read it.
@@ -95,6 +99,7 @@ fn cell(field: &str, value: &Value) -> String {
         Value::Bool(false) => "no".to_owned(),
         Value::Number(number) => match number.as_u64() {
             Some(ms) if field.ends_with("_ms") => text::duration(ms),
+            Some(share) if field.ends_with("_permille") => text::share(share),
             _ => number.to_string(),
         },
         Value::String(time) if field == "at" || field.ends_with("_at") => text::moment(time),

@@ -15,7 +15,6 @@ use strowger_core::ports::{IncarnationNumber, NodeNumber};
 
 use super::BootTime;
 use crate::limits;
-use crate::raft::machine::StateHash;
 
 /// Asks for a lease.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -24,8 +23,6 @@ pub struct LeaseRequest {
     pub incarnation: IncarnationNumber,
     /// The asker's estimate of its distance from the leader's clock, ms.
     pub offset_ms: i64,
-    /// Hash of the asker's state.
-    pub hash: StateHash,
 }
 
 /// Grants or denies it.
@@ -37,8 +34,6 @@ pub struct LeaseAnswer {
     pub remaining_ms: u64,
     /// The leader's wall clock, ms since 1970 UTC.
     pub wall_ms: u64,
-    /// Hash of the leader's state, to compare where the index is the same.
-    pub hash: StateHash,
 }
 
 /// What this node knows about leases, its own and those it granted.

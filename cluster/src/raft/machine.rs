@@ -67,16 +67,11 @@ pub struct ApplyFigures {
     pub installed: AtomicU64,
 }
 
-/// The hash of the state at a log index.
-pub type StateHash = (u64, [u8; 16]);
-
 /// What the apply thread tells the rest of the node.
 #[derive(Clone)]
 pub struct ApplyOutputs {
     /// Last applied index.
     pub applied: Arc<watch::Sender<u64>>,
-    /// Hash at the last multiple of [`limits::HASH_EVERY`].
-    pub hash: Arc<watch::Sender<StateHash>>,
     /// Counters.
     pub figures: Arc<ApplyFigures>,
 }
@@ -85,7 +80,6 @@ impl Default for ApplyOutputs {
     fn default() -> Self {
         Self {
             applied: Arc::new(watch::Sender::new(0)),
-            hash: Arc::new(watch::Sender::new((0, [0; 16]))),
             figures: Arc::default(),
         }
     }
@@ -249,11 +243,6 @@ impl Worker {
             self.applied.log_id = Some(entry.log_id());
             if let Some(responder) = responder {
                 answers.push((responder, replies));
-            }
-            if entry.index() % limits::HASH_EVERY == 0 {
-                self.outputs
-                    .hash
-                    .send_replace((entry.index(), self.machine.state_hash()));
             }
         }
         // A row read while applying was damaged: nothing of this batch may be kept.

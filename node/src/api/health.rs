@@ -9,6 +9,7 @@ use axum::response::IntoResponse;
 use serde_json::json;
 
 use super::Office;
+use crate::figures::{self, Of};
 use crate::metrics::{Readings, text};
 use crate::{limits, view};
 
@@ -63,12 +64,13 @@ pub async fn ready(State(office): Shared) -> impl IntoResponse {
 #[utoipa::path(get, path = "/metrics", responses((status = 200, content_type = "text/plain")))]
 pub async fn metrics(State(office): Shared) -> impl IntoResponse {
     let cluster = office.cluster.figures();
+    let now = office.now();
     let (figures, trunks, calls, registrations) = {
         let state = office.state.read();
         let calls = u64::try_from(state.calls.len()).unwrap_or(u64::MAX);
         let registrations = view::registrations_count(&state);
         (
-            view::figures(&state),
+            figures::live(&state, Of::Queue, now),
             view::trunks(&state),
             calls,
             registrations,
@@ -84,6 +86,7 @@ pub async fn metrics(State(office): Shared) -> impl IntoResponse {
         sip_messages: office.gauges.sip_messages(),
         dropped: &office.gauges.dropped(),
         event_readers: office.readers.load(Ordering::Relaxed),
+        breaches: office.breaches.load(Ordering::Relaxed),
     });
     (
         [(

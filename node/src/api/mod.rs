@@ -14,12 +14,13 @@ mod imports;
 mod listen;
 mod openapi;
 mod reads;
+mod reports;
 mod sites;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
@@ -35,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::listen::{ListenError, TlsFiles};
 use crate::blobs::Blobs;
+use crate::fault::code;
 use crate::limits;
 use crate::secrets::Vault;
 
@@ -71,6 +73,10 @@ pub struct Office {
     readers: AtomicU64,
     /// Clocks that are off, by node, as last reported.
     clocks: parking_lot::Mutex<BTreeMap<u64, i64>>,
+    /// What the last check of the state found broken, in words.
+    broken: parking_lot::Mutex<Vec<String>>,
+    /// Checks of this life that found something broken.
+    breaches: AtomicU64,
 }
 
 impl Office {
@@ -93,6 +99,8 @@ impl Office {
             imports: tokio::sync::Semaphore::new(1),
             readers: AtomicU64::new(0),
             clocks: parking_lot::Mutex::default(),
+            broken: parking_lot::Mutex::default(),
+            breaches: AtomicU64::new(0),
         })
     }
 
@@ -110,6 +118,7 @@ impl Office {
         let app = router(Arc::clone(self)).into_make_service_with_connect_info::<listen::Peer>();
         let stop = self.stop.clone();
         tokio::spawn(watch_clocks(Arc::clone(self)));
+        tokio::spawn(watch_state(Arc::clone(self)));
         Ok(tokio::spawn(async move {
             let serving = axum::serve(listener, app)
                 .with_graceful_shutdown(async move { stop.cancelled().await });
@@ -160,6 +169,32 @@ impl Office {
                 "start the nodes that are down",
             );
         }
+        let (diverged, undecided) = {
+            let state = self.state.read();
+            let nodes = state.nodes.values();
+            let diverged: Vec<_> = nodes
+                .filter_map(|node| Some((node.id, node.diverged?)))
+                .collect();
+            let undecided = state.compare.undecided.then_some(state.compare.index);
+            (diverged, undecided)
+        };
+        for (node, index) in diverged {
+            alarm(
+                "SW0403",
+                format!("the state of {node} differs from that of most nodes at log index {index}"),
+                "keep its data folder for analysis, remove the node and join it anew",
+            );
+        }
+        if let Some(index) = undecided {
+            alarm(
+                code::INVARIANT,
+                format!("the nodes' states differ at log index {index}, and none is most nodes'"),
+                "see the page of this code",
+            );
+        }
+        for what in self.broken.lock().iter() {
+            alarm(code::INVARIANT, what.clone(), "see the page of this code");
+        }
         for (node, offset_ms) in self.clocks.lock().iter() {
             alarm(
                 crate::fault::code::CLOCK_OFFSET,
@@ -193,6 +228,36 @@ async fn watch_clocks(office: Arc<Office>) {
     }
 }
 
+/// Checks the invariants of the committed state every second. A large floor is checked by
+/// its counts only, so that `apply` never waits long.
+async fn watch_state(office: Arc<Office>) {
+    let mut every = tokio::time::interval(limits::CHECK_INTERVAL);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = office.stop.cancelled() => return,
+            _ = every.tick() => {}
+        }
+        let mut found = {
+            let state = office.state.read();
+            if state.calls.len() + state.agents.len() <= limits::CHECKED_WHOLE_MAX {
+                state.check()
+            } else {
+                state.check_figures()
+            }
+        };
+        found.truncate(limits::BREACHES_SHOWN_MAX);
+        if !found.is_empty() {
+            office.breaches.fetch_add(1, Ordering::Relaxed);
+        }
+        let mut broken = office.broken.lock();
+        for what in found.iter().filter(|what| !broken.contains(what)) {
+            tracing::error!(code = code::INVARIANT, what, "an invariant is broken");
+        }
+        *broken = found;
+    }
+}
+
 /// The tenant commands are about: the only one there is, so far.
 fn tenant(state: &State) -> Option<TenantId> {
     state.sites.keys().next().cloned()
@@ -218,7 +283,8 @@ fn router(office: Arc<Office>) -> Router {
         .route("/v1/trunks", get(reads::trunks))
         .route("/v1/trunks/{name}", get(reads::trunk))
         .route("/v1/cdrs", get(reads::cdrs))
-        .route("/v1/figures", get(reads::figures))
+        .route("/v1/figures", get(reports::figures))
+        .route("/v1/figures/intervals", get(reports::intervals))
         .route("/v1/site", get(sites::current))
         .route("/v1/site/history", get(sites::history))
         .route("/v1/site/rollback", post(sites::rollback))

@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{changes, customers, health, imports, reads, sites};
+use super::{changes, customers, health, imports, reads, reports, sites};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -30,7 +30,8 @@ use super::{changes, customers, health, imports, reads, sites};
         reads::trunks,
         reads::trunk,
         reads::cdrs,
-        reads::figures,
+        reports::figures,
+        reports::intervals,
         sites::upload,
         sites::current,
         sites::history,

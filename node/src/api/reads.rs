@@ -199,12 +199,6 @@ pub async fn trunk(State(office): Shared, Path(name): Path<String>) -> One<api::
     one(list, "trunk", &name, |trunk| trunk.name == name)
 }
 
-/// Totals of the queues.
-#[utoipa::path(get, path = "/v1/figures", responses((status = 200, body = [api::Figures])))]
-pub async fn figures(State(office): Shared) -> Json<Vec<api::Figures>> {
-    Json(view::figures(&office.state.read()))
-}
-
 /// Which records to list.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
 pub struct Page {

@@ -5,7 +5,7 @@
 //! state thinks it dead.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use strowger_cluster::Liveness;
 use strowger_core::ids::NodeId;
@@ -18,6 +18,12 @@ use super::wake::WakeHub;
 
 /// How often liveness is looked at without an event.
 const LOOK: Duration = Duration::from_millis(50);
+/// How often the comparison of hashes is looked at.
+const COMPARE_LOOK: Duration = Duration::from_millis(250);
+/// Entries after which the hashes of the nodes are compared again.
+const COMPARE_ENTRIES: u64 = 1_024;
+/// Time after which they are, when anything was applied.
+const COMPARE_AGE: Duration = Duration::from_secs(10);
 /// How long one proposal of the steward may take.
 const PROPOSE: Duration = Duration::from_secs(2);
 /// Least pause between two ticks, so that a burst of deadlines is expired together.
@@ -27,6 +33,7 @@ const TICK_PAUSE: Duration = Duration::from_millis(5);
 pub async fn keep(shared: Arc<Shared>, wakes: WakeHub) {
     tokio::spawn(tick(Arc::clone(&shared), wakes));
     tokio::spawn(lease(Arc::clone(&shared)));
+    tokio::spawn(compare(Arc::clone(&shared)));
     let mut events = shared.cluster.events();
     loop {
         announce(&shared).await;
@@ -116,6 +123,60 @@ async fn tick(shared: Arc<Shared>, wakes: WakeHub) {
             debug!(%why, "no tick");
         }
         tokio::time::sleep(TICK_PAUSE).await;
+    }
+}
+
+/// Compares the hash of the state between the nodes: asks as leader, tells as any node,
+/// and stands aside when this node's copy was found wrong.
+async fn compare(shared: Arc<Shared>) {
+    let incarnation = shared.cluster.incarnation();
+    // The comparison last seen and since when; the one last told, and when.
+    let mut seen = (0, Instant::now());
+    let mut told: Option<(u64, Instant)> = None;
+    let mut every = tokio::time::interval(COMPARE_LOOK);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        let (row, applied, up, diverged) = {
+            let state = shared.state.read();
+            let own = state.nodes.get(&shared.node);
+            let up = own.is_some_and(|node| node.up && node.incarnation == incarnation);
+            let diverged = state.diverged(shared.node);
+            (state.compare.clone(), state.meta.index, up, diverged)
+        };
+        if let Some(index) = diverged {
+            shared.cluster.stand_aside(index);
+            return;
+        }
+        if seen.0 != row.index {
+            seen = (row.index, Instant::now());
+        }
+        let now = Instant::now();
+        let recently = told.is_some_and(|(index, at)| index == row.index && now - at < PROPOSE);
+        if up && row.index > 0 && !row.told.contains_key(&shared.node) && !recently {
+            told = Some((row.index, now));
+            let command = Command::HashTold {
+                node: shared.node,
+                incarnation,
+                index: row.index,
+                hash: row.hash,
+            };
+            if let Err(why) = shared.desk.propose(&command, PROPOSE).await {
+                debug!(%why, "the hash is not told yet");
+            }
+            continue;
+        }
+        let entries = applied.saturating_sub(row.index);
+        let ripe = entries >= COMPARE_ENTRIES || now - seen.1 >= COMPARE_AGE;
+        // A floor at rest has nothing to compare anew.
+        let leads = shared.cluster.leader() == Some(shared.node.0);
+        if leads
+            && ripe
+            && applied > row.last
+            && let Err(why) = shared.desk.propose(&Command::Compare, PROPOSE).await
+        {
+            debug!(%why, "no comparison of hashes");
+        }
     }
 }
 

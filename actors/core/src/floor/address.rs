@@ -28,6 +28,9 @@ pub struct NodeRow {
     pub draining: bool,
     /// When `up` last changed.
     pub since: TimeMs,
+    /// Log index at which its copy of the state was found wrong. It stays so until the
+    /// node has been removed.
+    pub diverged: Option<u64>,
 }
 
 /// A service address.

@@ -158,7 +158,7 @@ pub enum Fact {
     Staffed {
         /// For how long.
         ms: u64,
-        /// Paused all the while.
+        /// Paused, unproductively, all the while.
         paused: bool,
         /// At a call or in wrap-up all the while.
         busy: bool,
@@ -208,7 +208,7 @@ pub struct Tally {
     pub ring_ms: u64,
     /// Agent signed in, ms.
     pub staffed_ms: u64,
-    /// Of this, paused, ms.
+    /// Of this, paused unproductively, ms.
     pub paused_ms: u64,
     /// Of this, ringing, talking, holding or in wrap-up, ms.
     pub busy_ms: u64,

@@ -159,6 +159,7 @@ impl State {
 
     /// The state shown begins: when it is a pause, its limit runs from now.
     fn begin_pause(&mut self, key: &Of<AgentId>) {
+        self.count_time(key);
         let now = self.meta.now;
         let Some(agent) = self.agents.get(key) else {
             return;

@@ -25,6 +25,10 @@ impl State {
         version: String,
     ) -> Reply {
         match self.nodes.get(&id) {
+            Some(known) if known.diverged.is_some() => {
+                let why = format!("the state of {id} was found wrong; remove it and join anew");
+                return Reply::Refused(Refusal::Conflict(why));
+            }
             Some(known) if known.incarnation > incarnation => {
                 return Reply::Refused(Refusal::Stale);
             }
@@ -51,6 +55,7 @@ impl State {
             up: true,
             draining,
             since,
+            diverged: None,
         };
         self.nodes.insert(id, row);
         self.batch.nodes.insert(id);

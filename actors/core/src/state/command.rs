@@ -72,6 +72,19 @@ pub enum Command {
         /// The legs.
         legs: Vec<LegId>,
     },
+    /// Every node is to tell the hash of its state. Proposed by the leader.
+    Compare,
+    /// The hash of a node's state when it was asked. Observation.
+    HashTold {
+        /// The node.
+        node: NodeId,
+        /// Its life.
+        incarnation: u64,
+        /// Index of the entry that asked.
+        index: u64,
+        /// Its hash before that entry.
+        hash: [u8; 16],
+    },
 }
 
 /// What may become of customers. Decisions.

@@ -87,7 +87,7 @@ impl State {
         let Some(agent) = self.agents.get_mut(key) else {
             return;
         };
-        let (from, shown) = (agent.counted_to, agent.shown);
+        let (from, shown, productive) = (agent.counted_to, agent.shown, agent.productive);
         agent.counted_to = now;
         let queue = agent.serving.clone();
         let ms = now.since(from);
@@ -108,7 +108,7 @@ impl State {
         }
         let subject = (key.0.clone(), Subject::Agent(key.1.clone()));
         for (at, ms) in spans(from, now) {
-            self.count(subject.clone(), at, staffed(shown, ms));
+            self.count(subject.clone(), at, staffed(shown, productive, ms));
         }
     }
 
@@ -130,13 +130,13 @@ impl State {
     }
 }
 
-/// The time of an agent in a state, as counted.
-fn staffed(shown: AgentState, ms: u64) -> Fact {
+/// The time of an agent in a state, as counted. A productive pause is work.
+fn staffed(shown: AgentState, productive: bool, ms: u64) -> Fact {
     let busy = matches!(
         shown,
         AgentState::Offered | AgentState::Talking | AgentState::Held | AgentState::WrapUp
     );
-    let paused = shown == AgentState::Paused;
+    let paused = shown == AgentState::Paused && !productive;
     Fact::Staffed { ms, paused, busy }
 }
 
@@ -150,7 +150,7 @@ pub fn uncounted(agent: &AgentRow, now: TimeMs) -> Vec<(TimeMs, Tally)> {
     spans
         .map(|(at, ms)| {
             let mut tally = Tally::default();
-            tally.note(staffed(agent.shown, ms));
+            tally.note(staffed(agent.shown, agent.productive, ms));
             (at, tally)
         })
         .collect()

@@ -222,6 +222,13 @@ impl State {
             Command::Act { id, tenant, action } => self.act(id, &tenant, action),
             Command::Crm { id, tenant, change } => self.crm(rows, id, &tenant, change),
             Command::Released { legs } => self.released(&legs),
+            Command::Compare => self.compare(),
+            Command::HashTold {
+                node,
+                incarnation,
+                index,
+                hash,
+            } => self.hash_told(node, incarnation, index, hash),
         };
         self.record_contacts(rows);
         self.rebalance();

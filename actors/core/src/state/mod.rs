@@ -14,6 +14,7 @@ mod apply_trunk;
 mod assign;
 mod check;
 pub mod command;
+pub mod compare;
 pub mod count;
 mod deadline;
 mod end_call;
@@ -100,6 +101,8 @@ pub struct State {
     pub trunks: BTreeMap<Of<TrunkName>, TrunkRow>,
     /// Legs of lost calls whose far ends are still to be told.
     pub leftovers: BTreeMap<LegId, LeftoverRow>,
+    /// The comparison of hashes made last.
+    pub compare: compare::CompareRow,
     /// Deadlines in order.
     deadlines: BTreeSet<(TimeMs, Deadline)>,
     /// Calls each extension's phone is in. Derived from `calls`.
@@ -134,6 +137,7 @@ impl Default for State {
             figures: BTreeMap::new(),
             trunks: BTreeMap::new(),
             leftovers: BTreeMap::new(),
+            compare: compare::CompareRow::default(),
             deadlines: BTreeSet::new(),
             occupied: BTreeMap::new(),
             waiting: BTreeMap::new(),

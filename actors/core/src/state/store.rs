@@ -27,6 +27,8 @@ use crate::time::TimeMs;
 const VERSION: u8 = 1;
 /// Key of the singletons.
 const META_KEY: &[u8] = b"floor";
+/// Key of the comparison of hashes.
+const COMPARE_KEY: &[u8] = b"compare";
 
 /// Encodes a row's value.
 pub fn encode_row<T: Serialize>(row: &T) -> Vec<u8> {
@@ -83,6 +85,7 @@ pub(super) struct Batch {
     pub(super) written: blake3::Hasher,
     pub(super) explanations: Vec<Explanation>,
     pub(super) events: Vec<EventRow>,
+    pub(super) compare: bool,
     pub(super) prune_events: bool,
     pub(super) wakes: Vec<Wake>,
 }
@@ -189,6 +192,9 @@ impl State {
             rows,
             hasher: &mut hasher,
         };
+        if batch.compare {
+            writer.put(Table::Meta, COMPARE_KEY, &self.compare);
+        }
         for id in &batch.nodes {
             writer.set(Table::Node, &id.0.to_be_bytes(), self.nodes.get(id));
         }
@@ -285,6 +291,9 @@ impl State {
         let mut state = Self::default();
         if let Some(meta) = rows.get(Table::Meta, META_KEY) {
             state.meta = decode_row::<MetaRow>(&meta).unwrap_or(state.meta);
+        }
+        if let Some(row) = rows.get(Table::Meta, COMPARE_KEY) {
+            state.compare = decode_row(&row).unwrap_or_default();
         }
         for_each(rows, Table::Node, |row: super::NodeRow| {
             state.nodes.insert(row.id, row);

@@ -3,6 +3,7 @@
 
 mod calls;
 mod cluster;
+mod compare;
 mod crm;
 mod figures;
 mod harness;

@@ -99,7 +99,7 @@ fn present(model: &Model) -> Vec<(String, Cell)> {
 }
 
 fn totals(model: &Model) -> Vec<(String, Cell)> {
-    let named = service_totals(&model.totals)
+    let named = service_totals(&model.overview.total)
         .into_iter()
         .filter_map(|line| match line {
             Line::Field(name, cell) => Some((name.to_owned(), cell)),

@@ -10,31 +10,32 @@ use super::{Line, agent_tone, state_word};
 use crate::console::grid::{
     Cell, Column, Row, Tone, lasting, left, maybe, maybe_number, number, right, words,
 };
-use crate::console::model::{Model, mean_ms, percent};
+use crate::console::model::Model;
 use crate::text;
 
 /// Columns of the service board.
 pub static SERVICE: [Column; 9] = [
-    left("QUEUE", 10),
+    left("QUEUE", 9),
     right("WAITING", 7),
     right("LONGEST", 7),
-    right("READY", 5),
     right("OFFERED", 7),
     right("ANSWERED", 8),
-    right("ABANDONED", 9),
+    right("ABAND", 5),
     right("LOST", 4),
-    right("MEAN", 5),
+    right("SERVICE", 10),
+    right("ASA", 5),
 ];
 
 /// Columns of the list.
-pub static COLUMNS: [Column; 7] = [
-    left("QUEUE", 14),
-    left("STRATEGY", 12),
+pub static COLUMNS: [Column; 8] = [
+    left("QUEUE", 12),
     right("WAITING", 7),
     right("LONGEST", 7),
     right("READY", 5),
     right("SIGNED IN", 9),
-    right("ANSWERED", 8),
+    right("SERVICE", 10),
+    right("ASA", 5),
+    right("AHT", 5),
 ];
 
 /// A row per queue of the figures.
@@ -48,19 +49,19 @@ pub fn service(model: &Model) -> Vec<Row> {
 }
 
 fn service_row(model: &Model, figures: &Figures) -> Row {
-    let queue = find(model, &figures.queue);
+    let queue = find(model, &figures.name);
     Row {
-        id: figures.queue.clone(),
+        id: figures.name.clone(),
         cells: vec![
-            words(&figures.queue),
+            words(&figures.name),
             waiting(Some(figures.waiting)),
             lasting(queue.map(|queue| queue.longest_wait_ms)),
-            ready(queue),
             number(figures.offered),
             number(figures.answered),
             number(figures.abandoned),
             lost(figures.node_lost),
-            lasting(mean_ms(figures.answered_wait_ms, figures.answered)),
+            level(figures),
+            lasting(figures.asa_ms),
         ],
     }
 }
@@ -76,12 +77,13 @@ pub fn rows(model: &Model) -> Vec<Row> {
                 id: queue.name.clone(),
                 cells: vec![
                     words(&queue.name),
-                    words(&queue.strategy),
                     waiting(figures.map(|figures| figures.waiting)),
                     lasting(Some(queue.longest_wait_ms)),
                     ready(Some(queue)),
                     number(queue.agents_signed_in),
-                    maybe_number(figures.map(|figures| figures.answered)),
+                    maybe(figures.map(level_text).as_deref()),
+                    lasting(figures.and_then(|figures| figures.asa_ms)),
+                    lasting(figures.and_then(|figures| figures.aht_ms)),
                 ],
             }
         })
@@ -103,9 +105,14 @@ pub fn detail(model: &Model, name: &str, now: Instant) -> Vec<Line> {
             lasting(queue.map(|queue| queue.longest_wait_ms)),
         ),
         Line::Field("agents ready", ready(queue)),
+        Line::Field(
+            "strategy",
+            maybe(queue.map(|queue| queue.strategy.as_str())),
+        ),
     ];
     if let Some(figures) = figures {
         lines.extend(totals(figures));
+        lines.extend(parts(figures));
     }
     lines.push(Line::Heading("Callers".to_owned()));
     let mut callers: Vec<_> = model
@@ -147,24 +154,42 @@ pub fn detail(model: &Model, name: &str, now: Instant) -> Vec<Line> {
 
 /// The totals of a queue, or of all together.
 pub fn totals(figures: &Figures) -> Vec<Line> {
-    let share = percent(figures.answered, figures.offered).map(|share| format!("{share} %"));
     vec![
         Line::Field("offered", number(figures.offered)),
         Line::Field("answered", number(figures.answered)),
-        Line::Field("of offered", maybe(share.as_deref())),
+        Line::Field("service level", level(figures)),
         Line::Field("abandoned", number(figures.abandoned)),
         Line::Field("overflowed", number(figures.overflowed)),
         Line::Field("callback taken", number(figures.callback_taken)),
         Line::Field("node lost", lost(figures.node_lost)),
-        Line::Field(
-            "mean wait",
-            lasting(mean_ms(figures.answered_wait_ms, figures.answered)),
-        ),
-        Line::Field(
-            "mean talk",
-            lasting(mean_ms(figures.talk_ms, figures.answered)),
-        ),
+        Line::Field("mean wait", lasting(figures.asa_ms)),
+        Line::Field("mean handling", lasting(figures.aht_ms)),
     ]
+}
+
+/// What the service level and the handling time are made of.
+fn parts(figures: &Figures) -> Vec<Line> {
+    vec![
+        Line::Field("target", lasting(figures.sl_target_ms)),
+        Line::Field("in target", number(figures.answered_in_target)),
+        Line::Field("short abandon", number(figures.short_abandoned)),
+        Line::Field("90 % waited", lasting(figures.wait_p90_ms)),
+        Line::Field("talk", lasting(Some(figures.talk_ms))),
+        Line::Field("hold", lasting(Some(figures.hold_ms))),
+        Line::Field("wrap-up", lasting(Some(figures.wrap_ms))),
+        Line::Field("missed offers", number(figures.missed)),
+    ]
+}
+
+/// The service level with the name of its formula.
+fn level(figures: &Figures) -> Cell {
+    words(&level_text(figures))
+}
+
+fn level_text(figures: &Figures) -> String {
+    let share = figures.sl_permille.map(text::share);
+    let share = share.unwrap_or_else(|| "-".to_owned());
+    format!("{} {share}", figures.sl_formula)
 }
 
 /// Agents by state in the order of a day: the word, the count, the tone.
