@@ -130,8 +130,17 @@ pub const DEMO_START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest wait for the demonstration's nodes to end before they are killed.
 pub const DEMO_STOP_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Rows of one upload of customers: two commands, so that calls wait behind no more.
+/// Rows of one upload of customers; more are refused.
 pub const IMPORT_UPLOAD_ROWS: usize = 1_000;
+
+/// Rows of one command of an import: what a call waits behind while it is applied.
+pub const IMPORT_COMMAND_ROWS: usize = 200;
+
+/// After each command an import rests for this part of the time its commit took …
+pub const IMPORT_REST_SHARE: u32 = 2;
+
+/// … but not longer than this.
+pub const IMPORT_REST_MAX: Duration = Duration::from_millis(200);
 
 /// Bytes of one upload of customers.
 pub const IMPORT_BYTES_MAX: usize = 16 << 20;

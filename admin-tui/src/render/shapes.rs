@@ -58,7 +58,7 @@ shapes! {
         "QUEUE" "queue", "AGENT" "agent", "PLACE" "position", "WAIT" "wait_ms",
         "NODE" "node"],
         csv ["id" "state" "from" "to" "started_at" "queue" "agent" "position" "wait_ms" "node"
-            "address" "epoch" "legs"];
+            "address" "epoch" "customer" "legs"];
     /// A leg, part of a call or record.
     LEG: ["LEG" "id", "DIRECTION" "direction", "PARTY" "party", "STATE" "state",
         "CODEC" "codec", "REMOTE" "remote", "ANSWERED" "answered_at", "SIP CALL-ID" "sip_call_id"],
@@ -88,7 +88,7 @@ shapes! {
         "SIP" "sip_status", "CURSOR" "cursor"],
         csv ["id" "cursor" "call" "from" "to" "started_at" "queued_at" "answered_at" "ended_at"
             "wait_ms" "talk_ms" "queue" "agent" "node" "disposition" "sip_status" "q850"
-            "legs"];
+            "customer" "legs"];
     /// A customer.
     CUSTOMER: ["CUSTOMER" "id", "NAME" "name", "TIER" "tier", "NUMBERS" "numbers",
         "TAGS" "tags", "OWNER" "owner", "LAST CONTACT" "last_contact_at",

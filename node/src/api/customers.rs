@@ -1,7 +1,7 @@
 //! Customers: lists and cards read from rows, edits and imports proposed as commands.
 //!
-//! Numbers are normalised here, before anything is proposed. Imports take turns, and one
-//! keeps few commands under way, so that calls are not kept waiting behind them.
+//! Numbers are normalised here, before anything is proposed. Imports take turns, one keeps
+//! a single small command under way and rests between two, so that calls do not wait.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -390,26 +390,19 @@ pub async fn import(
         .map_err(|_| Refused::no_quorum())?;
     let batches = tokio::task::spawn_blocking(move || batches(&numbering, upload));
     let batches = batches.await.map_err(|error| bad(error.to_string()))?;
-    let commands = batches.into_iter().map(|batch| Command::Crm {
-        id: String::new(),
-        tenant: tenant.clone(),
-        change: CrmChange::Import(batch),
-    });
-    let commands: Vec<Command> = commands.collect();
-    let deadline = limits::IMPORT_COMMIT_DEADLINE;
-    // Sent in order and committed in order, unless a change of leader came between: the
-    // later one then finds a gap and goes again.
-    let under_way = commands.iter().map(|one| commit(&office, one, deadline));
-    let replies = futures_util::future::join_all(under_way).await;
     let mut last = None;
-    for (command, reply) in commands.iter().zip(replies) {
-        let reply = match (reply, &last) {
-            (Err(Refused(fault)), Some(_)) if fault.code == code::REFUSED => {
-                commit(&office, command, deadline).await?
-            }
-            (reply, _) => reply?,
+    for batch in batches {
+        let command = Command::Crm {
+            id: String::new(),
+            tenant: tenant.clone(),
+            change: CrmChange::Import(batch),
         };
-        last = Some(reply);
+        let begun = tokio::time::Instant::now();
+        last = Some(commit(&office, &command, limits::IMPORT_COMMIT_DEADLINE).await?);
+        // The busier the cluster, the longer a commit takes and the longer the rest is in
+        // which calls have it for themselves.
+        let rest = begun.elapsed() / limits::IMPORT_REST_SHARE;
+        tokio::time::sleep(rest.min(limits::IMPORT_REST_MAX)).await;
     }
     match last {
         Some(Reply::Import(row)) => Ok(Json(view::import(&row))),
@@ -440,13 +433,13 @@ fn batches(numbering: &Numbering, upload: api::CustomerUpload) -> Vec<ImportBatc
     }
     taken.sort_by_key(|(line, _)| *line);
     let empty = taken.is_empty();
-    let count = taken.len().div_ceil(core_limits::IMPORT_ROWS).max(1);
+    let count = taken.len().div_ceil(limits::IMPORT_COMMAND_ROWS).max(1);
     let mut batches = Vec::with_capacity(count);
     let mut offset = upload.offset;
     let mut taken = taken.into_iter().map(|(_, read)| read).peekable();
     while taken.peek().is_some() || (empty && batches.is_empty()) {
         let (mut rows, mut rejects) = (Vec::new(), Vec::new());
-        for read in taken.by_ref().take(core_limits::IMPORT_ROWS) {
+        for read in taken.by_ref().take(limits::IMPORT_COMMAND_ROWS) {
             match read {
                 Ok(profile) => rows.push(profile),
                 Err(reject) => rejects.push(reject),

@@ -123,6 +123,22 @@ fn a_caller_is_known_before_the_offer() {
 }
 
 #[test]
+fn a_better_tier_is_served_first() {
+    let mut world = World::at_work(&[]);
+    for (id, number, tier) in [("lee", LEE, "gold"), ("wang", WANG, "vip")] {
+        let mut one = profile(id, &[number]);
+        one.tier = Some(tier.to_string());
+        put(&mut world, one);
+    }
+    let calls = ["anonymous", LEE, WANG].map(|from| world.call(from, "4008"));
+    for (agent, call) in ["amy", "bob", "cat"].iter().zip(calls.iter().rev()) {
+        world.sign_in(agent);
+        world.run();
+        assert_eq!(world.offered_to(*call).as_deref(), Some(*agent));
+    }
+}
+
+#[test]
 fn the_end_of_a_call_writes_record_contact_and_customer_at_once() {
     let mut world = World::at_work(&["amy"]);
     put(&mut world, profile("lee", &[LEE]));
