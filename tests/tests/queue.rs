@@ -222,6 +222,10 @@ fn a_crowd_is_served_in_order_and_counted_once() {
     }
     println!("served in the order of arrival: {order:?}");
 
+    eventually(SOON, "the last wrap-up is over and counted", || {
+        let agents = api.list("/v1/agents")?;
+        agents.iter().all(|a| a["state"] == "ready").then_some(())
+    });
     let figures = figures_of(
         &api.get("/v1/figures").expect("the node answers").json,
         "main",
