@@ -6,11 +6,12 @@
 //! are committed: merging them twice changes nothing.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use strowger_core::call::{CallRow, Cause, Seen, Stage};
 use strowger_core::ids::{CallId, LegId};
+use strowger_core::ivr::speech::Key;
 use strowger_core::outstanding::{Audio, CallObserved, Effect, Phase, outstanding};
 use strowger_core::state::SharedState;
 use strowger_core::state::command::{Command, Observation, Refusal, Reply};
@@ -34,6 +35,8 @@ pub enum CallMessage {
     Retry,
     /// The other leg of a bridge had time enough to go as well.
     Lingered,
+    /// A waiting caller is due to be told where he stands.
+    Announce,
 }
 
 /// What every call actor of a node shares.
@@ -73,6 +76,8 @@ pub struct CallState {
     preparing: Option<LegId>,
     /// The caller's answer once it is made; of use again when another phone answers.
     ready: Option<Observation>,
+    /// A timer for the next announcement runs.
+    announcing: bool,
     /// The leg whose end is awaited so that it is committed with the other's.
     lingering: Option<LegId>,
     started: Instant,
@@ -105,6 +110,7 @@ impl Actor for CallActor {
             resting: false,
             changes: Vec::new(),
             preparing: None,
+            announcing: false,
             ready: None,
             lingering: None,
             started: Instant::now(),
@@ -125,8 +131,10 @@ impl Actor for CallActor {
             CallMessage::Proposed(result) => state.proposed(result, &myself),
             CallMessage::Retry => state.resting = false,
             CallMessage::Lingered => state.lingering = None,
+            CallMessage::Announce => state.announce(),
         }
         state.flush(&myself);
+        state.plan_announcement(&myself);
         if state.reconcile() {
             myself.stop(None);
         }
@@ -197,6 +205,7 @@ impl CallState {
                     self.observed.early = None;
                 }
             }
+            LegEvent::Key(key) => self.key_pressed(leg, key),
             LegEvent::Changed { held, checkpoint } => {
                 self.changes.push(leg);
                 self.outbox.push(Observation::LegHeld {
@@ -208,6 +217,9 @@ impl CallState {
             LegEvent::Played(audio) => {
                 match audio {
                     Audio::Prompt(_) => self.observed.greeted = true,
+                    Audio::Say(..) => self.observed.say = None,
+                    // Asked for twice while it played, it is heard once more.
+                    Audio::Advert(_) => self.observed.adverts = self.adverts(),
                     // The leg counts as hearing it, so that it is not played again before
                     // the call is over.
                     Audio::Tone(_) => self.outbox.push(Observation::Confirmed { leg }),
@@ -215,6 +227,59 @@ impl CallState {
                 }
             }
         }
+    }
+
+    /// A key counts where the call is in a queue that gives it a meaning.
+    fn key_pressed(&mut self, leg: LegId, key: Key) {
+        let waiting = self.outbox.iter();
+        let waiting = waiting.filter(|one| matches!(one, Observation::KeyPressed { .. }));
+        if waiting.count() >= limits::KEYS_WAITING_MAX {
+            return;
+        }
+        let means = {
+            let state = self.context.state.read();
+            let row = state.calls.get(&self.call);
+            row.is_some_and(|row| {
+                row.caller().is_some_and(|caller| caller.id == leg) && state.key_means(row, key)
+            })
+        };
+        if means {
+            self.outbox.push(Observation::KeyPressed { leg, key });
+        }
+    }
+
+    /// How often the caller asked for the advert.
+    fn adverts(&self) -> u32 {
+        let state = self.context.state.read();
+        let visit = state
+            .calls
+            .get(&self.call)
+            .and_then(|row| row.visit.as_ref());
+        visit.map_or(0, |visit| visit.adverts)
+    }
+
+    /// Sets the timer of the next announcement, when there is to be one and none runs.
+    fn plan_announcement(&mut self, myself: &ActorRef<CallMessage>) {
+        if self.announcing || self.observed.say.is_some() {
+            return;
+        }
+        let pause = {
+            let state = self.context.state.read();
+            let row = state.calls.get(&self.call);
+            row.and_then(|row| state.announce_every(row))
+        };
+        if let Some(pause) = pause {
+            self.announcing = true;
+            myself.send_after(Duration::from_millis(pause), || CallMessage::Announce);
+        }
+    }
+
+    /// Tells the caller where he stands, as the state knows it now.
+    fn announce(&mut self) {
+        self.announcing = false;
+        let state = self.context.state.read();
+        let row = state.calls.get(&self.call);
+        self.observed.say = row.and_then(|row| state.standing(row));
     }
 
     /// The far end of a ringing call answered: the caller's leg is made ready at once, so
@@ -331,6 +396,9 @@ impl CallState {
     /// Carries out what remains to be done; true when nothing ever will.
     fn reconcile(&mut self) -> bool {
         let row = self.context.state.read().calls.get(&self.call).cloned();
+        if !row.as_ref().is_some_and(CallRow::is_waiting) {
+            self.observed.say = None;
+        }
         match &row {
             Some(_) => self.seen = true,
             None if !self.seen && self.started.elapsed() < limits::UNSEEN_MAX => return false,

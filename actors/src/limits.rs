@@ -32,5 +32,8 @@ pub const LINGER: Duration = Duration::from_millis(8);
 /// its legs are ended, for something feeds it events without end.
 pub const OUTBOX_MAX: usize = 256;
 
+/// Keys of one call waiting for a commit; more are pressed faster than anybody can mean.
+pub const KEYS_WAITING_MAX: usize = 16;
+
 /// Rounds of one look at a row: a leg takes at most a handful of steps at once.
 pub const ROUNDS: usize = 8;

@@ -5,6 +5,7 @@
 
 use strowger_core::call::{CallRow, Cause, Codec};
 use strowger_core::ids::{CallId, LegId};
+use strowger_core::ivr::speech::Key;
 use strowger_core::outstanding::Audio;
 
 /// What happened to a leg. Sent to the actor of its call in the order it happened.
@@ -38,6 +39,8 @@ pub enum LegEvent {
     },
     /// A prompt or tone has been played to its end.
     Played(Audio),
+    /// The far end pressed a key, in whichever way its phone says so.
+    Key(Key),
 }
 
 /// The facts of an answer.

@@ -128,6 +128,8 @@ impl Legs for Told {
             Audio::Silence => "silence",
             Audio::Bridge(_) => "bridge",
             Audio::Prompt(_) => "prompt",
+            Audio::Say(..) => "words",
+            Audio::Advert(_) => "advert",
             Audio::Music(_) => "music",
             Audio::Tone(_) => "tone",
         };

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use strowger_cluster::{Liveness, Member, Role};
 use strowger_core::api;
-use strowger_core::call::{CallRow, LegRole, LegRow, Seen, Want};
+use strowger_core::call::{CallRow, Exit, LegRole, LegRow, Seen, Want};
 use strowger_core::cdr::CdrRow;
 use strowger_core::floor::agent::{AgentRow, AgentState};
 use strowger_core::floor::explanation::Explanation;
@@ -473,6 +473,15 @@ pub fn trunks(state: &State) -> Vec<api::Trunk> {
         .collect()
 }
 
+fn exit(exit: &Exit) -> api::Exit {
+    api::Exit {
+        queue: exit.queue.to_string(),
+        cause: exit.cause.as_str().to_owned(),
+        at: exit.at.rfc3339(),
+        waited_ms: exit.waited_ms,
+    }
+}
+
 /// A record, found under `key`.
 pub fn cdr(key: &[u8], row: &CdrRow) -> api::Cdr {
     api::Cdr {
@@ -494,6 +503,7 @@ pub fn cdr(key: &[u8], row: &CdrRow) -> api::Cdr {
         disposition: row.disposition.as_str().to_owned(),
         sip_status: Some(row.cause.status),
         q850: Some(row.cause.q850),
+        exits: row.exits.iter().map(exit).collect(),
         legs: row.legs.iter().map(|one| leg(&row.from, one)).collect(),
     }
 }

@@ -271,6 +271,19 @@ pub struct WaitClass {
     pub count: u64,
 }
 
+/// A queue left for another destination by rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Exit {
+    /// The queue.
+    pub queue: String,
+    /// `max_wait`, `full`, `no_agents` or `key`.
+    pub cause: String,
+    /// When.
+    pub at: String,
+    /// How long the caller had waited there.
+    pub waited_ms: u64,
+}
+
 /// A call detail record.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Cdr {
@@ -311,6 +324,9 @@ pub struct Cdr {
     pub sip_status: Option<u16>,
     /// Q.850 cause.
     pub q850: Option<u16>,
+    /// Queues left for another destination by rule, oldest first.
+    #[serde(default)]
+    pub exits: Vec<Exit>,
     /// Every leg the call ever had.
     pub legs: Vec<Leg>,
 }

@@ -360,6 +360,13 @@ pub struct Visit {
     pub passed_over: Vec<PassedOver>,
     /// Music while waiting.
     pub music: Option<BlobId>,
+    /// The queue's advert.
+    pub advert: Option<BlobId>,
+    /// How often the caller asked for it.
+    pub adverts: u32,
+    /// The wait that was to be expected when the call entered, ms; compared with the true
+    /// one when an agent answers.
+    pub expected_ms: Option<u64>,
 }
 
 impl Visit {
@@ -374,6 +381,44 @@ impl Visit {
             .iter()
             .find(|passed| passed.agent == *agent)
     }
+}
+
+/// Why a caller left a queue for another destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ExitCause {
+    /// He had waited as long as the queue lets callers wait.
+    MaxWait,
+    /// As many waited as the queue takes.
+    Full,
+    /// Nobody who could serve him was at work.
+    Unstaffed,
+    /// He pressed the key for it.
+    Key,
+}
+
+impl ExitCause {
+    /// The word in records and events.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MaxWait => "max_wait",
+            Self::Full => "full",
+            Self::Unstaffed => "no_agents",
+            Self::Key => "key",
+        }
+    }
+}
+
+/// A queue left for another destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exit {
+    /// The queue.
+    pub queue: QueueName,
+    /// Why.
+    pub cause: ExitCause,
+    /// When.
+    pub at: TimeMs,
+    /// How long he had waited there, ms.
+    pub waited_ms: u64,
 }
 
 /// What a feature code's confirmation tone says.
@@ -441,6 +486,8 @@ pub struct CallRow {
     pub greeting: Option<BlobId>,
     /// Music for whoever is held.
     pub hold_music: Option<BlobId>,
+    /// Queues left for another destination by rule, oldest first.
+    pub exits: Vec<Exit>,
     /// When two-way talk began.
     pub answered_at: Option<TimeMs>,
     /// When two-way talk ended.

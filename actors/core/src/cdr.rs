@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::call::{CallRow, Cause, Disposition, LegRow};
+use crate::call::{CallRow, Cause, Disposition, Exit, LegRow};
 use crate::crm::Direction;
 use crate::ids::{AgentId, CallId, CdrId, CustomerId, NodeId, QueueName, TenantId};
 use crate::time::TimeMs;
@@ -44,6 +44,8 @@ pub struct CdrRow {
     pub disposition: Disposition,
     /// Final SIP status towards the caller and Q.850 cause.
     pub cause: Cause,
+    /// Queues left for another destination by rule, oldest first.
+    pub exits: Vec<Exit>,
     /// Every leg it had, without checkpoints.
     pub legs: Vec<LegRow>,
 }
@@ -78,6 +80,7 @@ impl CdrRow {
             queue: call.visit.as_ref().map(|visit| visit.queue.clone()),
             agent: call.agent.clone(),
             node: call.owner,
+            exits: call.exits.clone(),
             disposition: ending.0,
             cause: ending.1,
             legs: legs.collect(),

@@ -29,6 +29,7 @@ pub mod crm;
 #[cfg(feature = "machine")]
 pub mod floor;
 pub mod ids;
+pub mod ivr;
 pub mod limits;
 pub mod number;
 #[cfg(feature = "machine")]

@@ -14,6 +14,12 @@ pub const BINDINGS_PER_EXTENSION: usize = 10;
 /// Legs rung at once for one extension or agent; further contacts are left out.
 pub const FORKS_PER_CALL: usize = BINDINGS_PER_EXTENSION;
 
+/// Adverts one caller hears in one queue; further keys mean nothing.
+pub const ADVERTS_PER_VISIT: u32 = 100;
+
+/// Queues a call may leave for another destination; then it ends, for it is sent round.
+pub const EXITS_PER_CALL: usize = 8;
+
 /// Legs in the row of a call. When it is full, the oldest legs that were rung in vain
 /// leave it, so that a caller may wait as long as he likes.
 pub const LEGS_PER_CALL: usize = 512;

@@ -8,8 +8,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::call::{CallRow, Cause, Confirmation, LegRole, LegRow, Seen, Stage, Want};
+use crate::call::{CallRow, Cause, Confirmation, LegRole, LegRow, Seen, Stage, Visit, Want};
 use crate::ids::{BlobId, LegId};
+use crate::ivr::speech::{Announcement, Language};
 
 /// How far a leg has come on its owner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,6 +42,10 @@ pub enum Audio {
     Bridge(LegId),
     /// A prompt, once.
     Prompt(BlobId),
+    /// Words of the exchange itself, once.
+    Say(Language, Announcement),
+    /// An advert the caller asked for, once.
+    Advert(BlobId),
     /// Music, without end.
     Music(BlobId),
     /// A confirmation tone, once.
@@ -65,6 +70,10 @@ pub struct CallObserved {
     pub greeted: bool,
     /// The outgoing leg that sends early media, if any.
     pub early: Option<LegId>,
+    /// What a waiting caller is to be told now; local, because a new owner tells him anew.
+    pub say: Option<(Language, Announcement)>,
+    /// Adverts played of those the caller asked for.
+    pub adverts: u32,
 }
 
 /// Something to be done now.
@@ -156,9 +165,13 @@ fn desired_audio(row: &CallRow, leg: &LegRow, observed: &CallObserved) -> Audio 
     match &row.stage {
         Stage::Waiting if incoming => match (row.greeting, &row.visit) {
             (Some(greeting), _) if !observed.greeted => Audio::Prompt(greeting),
-            (_, Some(visit)) => visit.music.map_or(Audio::Silence, Audio::Music),
+            (_, Some(visit)) => waiting_audio(visit, observed),
             (_, None) => Audio::Silence,
         },
+        // Diverted out of a queue: he waits on for somebody's answer.
+        Stage::Ringing { .. } if incoming && leg.seen == Seen::Answered => {
+            row.hold_music.map_or(Audio::Silence, Audio::Music)
+        }
         Stage::Bridged { far } if incoming => bridged_audio(row, leg, Some(*far)),
         Stage::Bridged { far } if *far == leg.id => bridged_audio(row, leg, caller),
         Stage::Ringing { .. } if incoming => observed.early.map_or(Audio::Silence, Audio::Bridge),
@@ -167,6 +180,15 @@ fn desired_audio(row: &CallRow, leg: &LegRow, observed: &CallObserved) -> Audio 
         }
         Stage::Confirming(confirmation) if incoming => Audio::Tone(*confirmation),
         _ => Audio::Silence,
+    }
+}
+
+/// What a waiting caller hears: an advert he asked for, what he is told, or music.
+fn waiting_audio(visit: &Visit, observed: &CallObserved) -> Audio {
+    match (visit.advert, observed.say) {
+        (Some(advert), _) if observed.adverts < visit.adverts => Audio::Advert(advert),
+        (_, Some((language, announcement))) => Audio::Say(language, announcement),
+        _ => visit.music.map_or(Audio::Silence, Audio::Music),
     }
 }
 
@@ -187,7 +209,9 @@ fn bridged_audio(row: &CallRow, leg: &LegRow, other: Option<LegId>) -> Audio {
 fn hears(seen: &LegObserved, audio: Audio) -> bool {
     match audio {
         // Prompts and tones start when the far end can hear their first word.
-        Audio::Prompt(_) | Audio::Music(_) | Audio::Tone(_) => seen.phase == Phase::Up,
+        Audio::Prompt(_) | Audio::Say(..) | Audio::Advert(_) | Audio::Music(_) | Audio::Tone(_) => {
+            seen.phase == Phase::Up
+        }
         Audio::Silence | Audio::Bridge(_) => seen.phase >= Phase::Alerting,
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::floor::figure::Formula;
 use crate::ids::{AgentId, BlobId, Extension, QueueName, SkillName, TeamName, TenantId, TrunkName};
+use crate::ivr::speech::{Key, Language};
 use crate::limits;
 use crate::skill::SkillRule;
 
@@ -107,6 +108,29 @@ pub struct NumberSpec {
     pub greeting: Option<BlobId>,
 }
 
+/// What waiting callers hear beside music and where they may go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Comfort {
+    /// Language of what the exchange says.
+    pub language: Language,
+    /// Pause before the first announcement and between two, ms; 0 = none.
+    pub announce_ms: u64,
+    /// Whether callers are told their place.
+    pub position: bool,
+    /// Whether callers are told the expected wait.
+    pub expected_wait: bool,
+    /// The key that plays the advert, and the advert.
+    pub advert: Option<(Key, BlobId)>,
+    /// The key that leaves the queue, and where to.
+    pub exit: Option<(Key, Target)>,
+    /// How long a caller waits at most, ms, and where he goes then.
+    pub max_wait: Option<(u64, Target)>,
+    /// How many wait at most, and where further callers go.
+    pub max_length: Option<(u32, Target)>,
+    /// Where callers go while nobody who could serve them is at work.
+    pub unstaffed: Option<Target>,
+}
+
 /// A queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueueSpec {
@@ -126,6 +150,8 @@ pub struct QueueSpec {
     pub short_abandon_ms: u64,
     /// How the service level is computed.
     pub sl_formula: Formula,
+    /// What waiting callers hear and where they may go.
+    pub comfort: Comfort,
     /// Added to the score of each caller.
     pub weight: i64,
     /// Score a caller gains with each second of waiting.
@@ -152,6 +178,7 @@ impl QueueSpec {
             sl_ms: limits::SL_TARGET_MS,
             short_abandon_ms: limits::SHORT_ABANDON_MS,
             sl_formula: Formula::default(),
+            comfort: Comfort::default(),
             weight: 0,
             slope: 1,
             age_max_ms: 600_000,

@@ -163,11 +163,15 @@ fn extension_fields(spec: &ExtensionSpec) -> Fields {
     vec![("contact", optional(spec.contact.as_ref()))]
 }
 
-fn number_fields(spec: &NumberSpec) -> Fields {
-    let target = match &spec.target {
+fn target(target: &Target) -> String {
+    match target {
         Target::Queue(queue) => format!("queue:{queue}"),
         Target::Extension(extension) => format!("extension:{extension}"),
-    };
+    }
+}
+
+fn number_fields(spec: &NumberSpec) -> Fields {
+    let target = target(&spec.target);
     vec![
         ("target", target),
         ("public", spec.public.to_string()),
@@ -191,6 +195,53 @@ fn queue_fields(spec: &QueueSpec) -> Fields {
             (spec.short_abandon_ms / 1_000).to_string(),
         ),
         ("sl_formula", spec.sl_formula.as_str().to_owned()),
+        ("language", spec.comfort.language.as_str().to_owned()),
+        ("announce_s", (spec.comfort.announce_ms / 1_000).to_string()),
+        ("announce_position", spec.comfort.position.to_string()),
+        ("announce_wait", spec.comfort.expected_wait.to_string()),
+        (
+            "advert",
+            optional(
+                spec.comfort
+                    .advert
+                    .map(|(key, blob)| format!("{} {}", key.as_char(), short(&blob)))
+                    .as_ref(),
+            ),
+        ),
+        (
+            "exit",
+            optional(
+                spec.comfort
+                    .exit
+                    .as_ref()
+                    .map(|(key, to)| format!("{} {}", key.as_char(), target(to)))
+                    .as_ref(),
+            ),
+        ),
+        (
+            "max_wait_s",
+            optional(
+                spec.comfort
+                    .max_wait
+                    .as_ref()
+                    .map(|(ms, to)| format!("{} {}", ms / 1_000, target(to)))
+                    .as_ref(),
+            ),
+        ),
+        (
+            "max_length",
+            optional(
+                spec.comfort
+                    .max_length
+                    .as_ref()
+                    .map(|(most, to)| format!("{most} {}", target(to)))
+                    .as_ref(),
+            ),
+        ),
+        (
+            "no_agents",
+            optional(spec.comfort.unstaffed.as_ref().map(target).as_ref()),
+        ),
         ("weight", spec.weight.to_string()),
         ("slope", spec.slope.to_string()),
         ("age_max_s", (spec.age_max_ms / 1_000).to_string()),

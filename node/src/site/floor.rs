@@ -104,6 +104,7 @@ impl Rest<'_> {
         let short_abandon_ms = number("short_abandon_s", 5, 0..=600)? * 1_000;
         let sl_formula = formula(&mut part)?;
         let music = part.text("music")?;
+        let comfort = self.comfort(&mut part)?;
         let skills = part.text("skills")?;
         let steps = part.sections("relax")?;
         let place = part.place();
@@ -132,6 +133,7 @@ impl Rest<'_> {
             sl_ms,
             short_abandon_ms,
             sl_formula,
+            comfort,
             weight: i64::try_from(weight).unwrap_or(0),
             slope: u32::try_from(slope).unwrap_or(0),
             age_max_ms,

@@ -4,6 +4,7 @@
 //! Every error names file and line. Passwords leave this module only in [`SiteRead`];
 //! nothing here seals, stores or applies anything.
 
+mod comfort;
 mod crm;
 pub mod diff;
 mod floor;

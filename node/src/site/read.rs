@@ -86,6 +86,7 @@ impl<'d, 't, 'a> Reading<'d, 't, 'a> {
             sounds: BTreeMap::new(),
             read: self.read,
             named: Named::default(),
+            ways: Vec::new(),
         };
         extensions
             .into_iter()
@@ -101,6 +102,7 @@ impl<'d, 't, 'a> Reading<'d, 't, 'a> {
         numbers.into_iter().try_for_each(|part| rest.number(part))?;
         agents.into_iter().try_for_each(|part| rest.agent(part))?;
         rest.named_by_queues()?;
+        rest.ways_lead_somewhere()?;
         trunks.into_iter().try_for_each(|part| rest.trunk(part))?;
         routes.into_iter().try_for_each(|part| rest.route(part))?;
         // Longest prefix first, as the look-up wants it; equal lengths in text order.
@@ -134,6 +136,8 @@ pub(super) struct Rest<'a> {
     pub(super) read: SiteRead,
     /// Names whose meaning is known only when everything has been read.
     pub(super) named: Named,
+    /// Queues that ways out of others lead to.
+    pub(super) ways: Vec<At<String>>,
 }
 
 impl<'a> Rest<'a> {

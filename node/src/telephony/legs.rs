@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use strowger_actors::ports::{Answer, LegEvent, Legs};
 use strowger_core::call::{CallRow, Cause, Confirmation, FlowRef, LegRole, LegTarget, Transport};
 use strowger_core::ids::{CallId, LegId};
+use strowger_core::ivr::speech::Key;
 use strowger_core::outstanding::Audio;
 use strowger_media::{PlayToken, Repeat, Tone};
 use strowger_sip::leg::{By, InviteSpec, Leg, LegEvent as SipEvent};
@@ -83,6 +84,11 @@ impl LegTable {
 
     fn with<T>(&self, leg: LegId, act: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         self.legs.lock().get_mut(&leg).map(act)
+    }
+
+    /// The call a leg belongs to.
+    pub fn call_of(&self, leg: LegId) -> Option<CallId> {
+        self.legs.lock().get(&leg).map(|entry| entry.call)
     }
 
     /// The SIP leg and call of an entry.
@@ -326,6 +332,9 @@ fn pass_info(shared: &Shared, leg: LegId, content_type: &str, body: bytes::Bytes
     let Some(call) = shared.legs.with(leg, |entry| entry.call) else {
         return;
     };
+    if let Some(key) = key_of_info(content_type, &body) {
+        super::sound::key_pressed(shared, leg, key);
+    }
     let other = {
         let state = shared.state.read();
         state.calls.get(&call).and_then(|row| match row.stage {
@@ -339,6 +348,31 @@ fn pass_info(shared: &Shared, leg: LegId, content_type: &str, body: bytes::Bytes
     if let Some(sip) = other.and_then(|other| shared.legs.sip(other)) {
         log_refusal(leg, sip.info(content_type, body));
     }
+}
+
+/// The key an INFO names, in either of the two forms phones use: `Signal=5` in
+/// application/dtmf-relay, the bare key in application/dtmf.
+fn key_of_info(content_type: &str, body: &[u8]) -> Option<Key> {
+    let kind = content_type.split(';').next()?.trim();
+    let text = std::str::from_utf8(body).ok()?;
+    let key = if kind.eq_ignore_ascii_case("application/dtmf-relay") {
+        let mut lines = text.lines().filter_map(|line| line.split_once('='));
+        let (_, value) = lines.find(|(name, _)| name.trim().eq_ignore_ascii_case("signal"))?;
+        value.trim()
+    } else if kind.eq_ignore_ascii_case("application/dtmf") {
+        text.trim()
+    } else {
+        return None;
+    };
+    // Some phones write the event's number for the two signs.
+    let key = match key {
+        "10" => "*",
+        "11" => "#",
+        key => key,
+    };
+    let mut chars = key.chars();
+    let first = chars.next()?;
+    Key::parse(first).filter(|_| chars.next().is_none())
 }
 
 fn end_sip(shared: &Shared, leg: LegId, q850: Option<u16>) {
@@ -542,7 +576,11 @@ impl NodeLegs {
         let Some(token) = token else { return };
         let key = key_of(leg);
         let played = match audio {
-            Audio::Prompt(blob) => shared
+            Audio::Say(language, announcement) => {
+                let clip = shared.speech.say(language, &announcement);
+                Some(shared.engine.play(key, clip, Repeat::Once, token))
+            }
+            Audio::Prompt(blob) | Audio::Advert(blob) => shared
                 .sounds
                 .clip(blob)
                 .map(|clip| shared.engine.play(key, clip, Repeat::Once, token)),
@@ -701,7 +739,11 @@ impl Legs for NodeLegs {
             Audio::Bridge(other) => engine
                 .stop_playing(key)
                 .and_then(|()| engine.bridge(key, key_of(other))),
-            Audio::Prompt(_) | Audio::Music(_) | Audio::Tone(_) => {
+            Audio::Prompt(_)
+            | Audio::Say(..)
+            | Audio::Advert(_)
+            | Audio::Music(_)
+            | Audio::Tone(_) => {
                 let unbridged = engine.unbridge(key);
                 self.play(leg, audio);
                 unbridged
@@ -717,6 +759,30 @@ impl Legs for NodeLegs {
         if entry.is_some_and(|entry| entry.session.is_some()) {
             // Closed already when the engine is stopping.
             let _ = self.shared.engine.close(key_of(leg));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_from_both_kinds_of_info() {
+        let key = |kind: &str, body: &str| key_of_info(kind, body.as_bytes()).map(Key::as_char);
+        let relay = "application/dtmf-relay";
+        assert_eq!(key(relay, "Signal=5\r\nDuration=160\r\n"), Some('5'));
+        assert_eq!(key(relay, "Duration=160\r\nSignal= * \r\n"), Some('*'));
+        assert_eq!(key(relay, "signal=11"), Some('#'));
+        assert_eq!(key("Application/DTMF; charset=utf-8", "7\r\n"), Some('7'));
+        for (kind, body) in [
+            (relay, ""),
+            (relay, "Signal=55"),
+            (relay, "Signal="),
+            ("application/dtmf", "x"),
+            ("text/plain", "5"),
+        ] {
+            assert_eq!(key(kind, body), None, "{kind} {body}");
         }
     }
 }

@@ -29,6 +29,7 @@ pub mod registrar;
 pub mod reports;
 pub mod session;
 pub mod sound;
+pub mod speech;
 pub mod steward;
 pub mod wake;
 
@@ -52,6 +53,7 @@ use tracing::info;
 use self::handler::SipHandler;
 use self::legs::LegTable;
 use self::sound::Sounds;
+use self::speech::Speech;
 use self::wake::WakeHub;
 use crate::secrets::Vault;
 
@@ -104,6 +106,8 @@ pub struct Shared {
     pub vault: Arc<Vault>,
     /// Prompts and music.
     pub sounds: Arc<Sounds>,
+    /// The recordings every node carries.
+    pub speech: Speech,
     /// RTP.
     pub engine: Engine,
     /// Admission of new calls.
@@ -182,6 +186,7 @@ impl Telephony {
             state: parts.state,
             vault: parts.vault,
             sounds: parts.sounds,
+            speech: Speech::new(),
             engine,
             gate: Gate::new(strowger_actors::limits::CALLS_MAX),
             verifier: Verifier::new(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use strowger_actors::ports::LegEvent;
 use strowger_core::ids::{BlobId, LegId};
+use strowger_core::ivr::speech::Key;
 use strowger_core::outstanding::Audio;
 use strowger_media::{Clip, Event, EventReceiver, LegKey};
 use tracing::{debug, warn};
@@ -92,8 +93,21 @@ fn take(shared: &Shared, event: &Event) {
             }
         }
         Event::NoAudio { leg, for_ms } => debug!(%leg, for_ms, "no audio from the far end"),
-        Event::Digit { leg, digit, .. } => debug!(%leg, %digit, "key pressed"),
+        Event::Digit { leg, digit, .. } => {
+            let Some(id) = leg_of(*leg) else { return };
+            if let Some(key) = Key::parse(digit.as_char()) {
+                key_pressed(shared, id, key);
+            }
+        }
         _ => {}
+    }
+}
+
+/// Tells a call that a key was pressed at a leg. Keys are not written into the log of the
+/// daemon: they may be secrets.
+pub fn key_pressed(shared: &Shared, leg: LegId, key: Key) {
+    if let Some((call, switchboard)) = shared.legs.call_of(leg).zip(shared.switchboard()) {
+        switchboard.leg(call, leg, LegEvent::Key(key));
     }
 }
 

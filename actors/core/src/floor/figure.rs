@@ -150,6 +150,15 @@ pub enum Fact {
         /// Hold.
         hold_ms: u64,
     },
+    /// A waiting caller asked for the advert.
+    Advert,
+    /// An agent answered a caller whose wait had been foretold.
+    Expected {
+        /// The true wait.
+        waited_ms: u64,
+        /// How far off the foretold one was.
+        off_ms: u64,
+    },
     /// An agent's phone rang for so long.
     Rang(u64),
     /// An agent was in wrap-up for so long.
@@ -206,6 +215,14 @@ pub struct Tally {
     pub wrap_ms: u64,
     /// Sum of the ringing of offers that are over, ms.
     pub ring_ms: u64,
+    /// Adverts played on request.
+    pub adverts: u64,
+    /// Answered callers whose wait had been foretold.
+    pub foretold: u64,
+    /// Sum of their true waits, ms.
+    pub foretold_wait_ms: u64,
+    /// Sum of how far off the foretold waits were, ms.
+    pub foretold_off_ms: u64,
     /// Agent signed in, ms.
     pub staffed_ms: u64,
     /// Of this, paused unproductively, ms.
@@ -241,6 +258,12 @@ impl Tally {
                 self.talk_ms = self.talk_ms.saturating_add(talk_ms);
                 self.hold_ms = self.hold_ms.saturating_add(hold_ms);
             }
+            Fact::Advert => self.adverts += 1,
+            Fact::Expected { waited_ms, off_ms } => {
+                self.foretold += 1;
+                self.foretold_wait_ms = self.foretold_wait_ms.saturating_add(waited_ms);
+                self.foretold_off_ms = self.foretold_off_ms.saturating_add(off_ms);
+            }
             Fact::Rang(ms) => self.ring_ms = self.ring_ms.saturating_add(ms),
             Fact::Wrapped(ms) => self.wrap_ms = self.wrap_ms.saturating_add(ms),
             Fact::Staffed { ms, paused, busy } => {
@@ -273,6 +296,10 @@ impl Tally {
             hold_ms,
             wrap_ms,
             ring_ms,
+            adverts,
+            foretold,
+            foretold_wait_ms,
+            foretold_off_ms,
             staffed_ms,
             paused_ms,
             busy_ms,
@@ -295,6 +322,10 @@ impl Tally {
             (&mut self.hold_ms, hold_ms),
             (&mut self.wrap_ms, wrap_ms),
             (&mut self.ring_ms, ring_ms),
+            (&mut self.adverts, adverts),
+            (&mut self.foretold, foretold),
+            (&mut self.foretold_wait_ms, foretold_wait_ms),
+            (&mut self.foretold_off_ms, foretold_off_ms),
             (&mut self.staffed_ms, staffed_ms),
             (&mut self.paused_ms, paused_ms),
             (&mut self.busy_ms, busy_ms),

@@ -136,6 +136,7 @@ impl State {
             visit: None,
             greeting: None,
             hold_music,
+            exits: Vec::new(),
             answered_at: None,
             talk_ended_at: None,
             agent: None,
@@ -147,7 +148,7 @@ impl State {
     }
 
     /// Rings all targets at once; says how the call ends when there is none.
-    fn ring(
+    pub(super) fn ring(
         &mut self,
         id: CallId,
         role: &LegRole,
@@ -208,6 +209,9 @@ impl State {
             offers: Vec::new(),
             passed_over: Vec::new(),
             music,
+            advert: None,
+            adverts: 0,
+            expected_ms: None,
         });
         if let Some(leg) = call.legs.first_mut() {
             leg.want = Want::Answer;
@@ -222,6 +226,23 @@ impl State {
         self.event("call.queued", id, [("queue", Value::from(key.1.as_str()))]);
         self.take_steps(id);
         self.keep_for_preferred(id);
+        self.settle_in(id);
+    }
+
+    /// A caller goes on from one queue to another; his place is that of his arrival.
+    pub(super) fn enter_other_queue(&mut self, id: CallId, queue: QueueName) {
+        let Some(call) = self.calls.get(&id) else {
+            return;
+        };
+        let site = self.site(&call.tenant);
+        let Some(music) = site
+            .and_then(|site| site.queues.get(&queue))
+            .map(|spec| spec.music)
+        else {
+            return self.clear_call(id, (Disposition::Overflowed, Cause::UNKNOWN_NUMBER));
+        };
+        let greeting = call.greeting;
+        self.enter_queue(id, queue, greeting, music);
     }
 
     fn feature_code(&mut self, id: CallId, code: crate::route::FeatureCode, seat: &Of<Extension>) {
@@ -319,6 +340,12 @@ impl State {
                     self.leg_held(id, leg, held, checkpoint);
                 }
                 Observation::Confirmed { leg } => self.confirmed(id, leg),
+                Observation::KeyPressed { leg, key } => {
+                    let caller = self.calls.get(&id).and_then(CallRow::caller);
+                    if caller.is_some_and(|caller| caller.id == leg) {
+                        self.key_pressed(id, key);
+                    }
+                }
                 Observation::LegSilent { leg } => self.leg_silent(id, leg),
             }
         }
@@ -377,6 +404,7 @@ impl State {
     }
 
     fn agent_answered(&mut self, id: CallId, leg: LegId, agent: AgentId) {
+        self.count_expected(id);
         let counted = self.depart(id, Disposition::Answered);
         let Some(call) = self.calls.get_mut(&id) else {
             return;

@@ -9,6 +9,7 @@ use crate::call::{Caller, Cause, Codec};
 use crate::crm::{ImportRow, Profile, Reject};
 use crate::floor::registration::{Binding, Register};
 use crate::ids::{AgentId, CallId, CustomerId, Extension, LegId, NodeId, TenantId};
+use crate::ivr::speech::Key;
 use crate::number::E164;
 use crate::site::Site;
 use crate::time::TimeMs;
@@ -206,6 +207,13 @@ pub enum Observation {
     Confirmed {
         /// The leg.
         leg: LegId,
+    },
+    /// The far end pressed a key that means something where the call is.
+    KeyPressed {
+        /// The leg.
+        leg: LegId,
+        /// The key.
+        key: Key,
     },
     /// The far end of an outgoing leg has said nothing at all for as long as its trunk
     /// allows.

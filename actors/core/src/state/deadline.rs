@@ -23,6 +23,8 @@ pub enum Deadline {
     Clearing(CallId),
     /// Old events go.
     Events,
+    /// A caller has waited as long as his queue lets him.
+    Wait(CallId),
     /// A leg of a lost call is given up.
     Leftover(LegId),
 }
@@ -52,6 +54,7 @@ impl State {
                 Deadline::Registration(tenant, extension) => {
                     self.registration_due(&(tenant, extension));
                 }
+                Deadline::Wait(call) => self.wait_due(call),
                 Deadline::Clearing(call) => self.clearing_due(call),
                 // The flush that removes them knows when to look again.
                 Deadline::Events => self.batch.prune_events = true,

@@ -13,6 +13,7 @@ mod apply_registration;
 mod apply_trunk;
 mod assign;
 mod check;
+pub mod comfort;
 pub mod command;
 pub mod compare;
 pub mod count;

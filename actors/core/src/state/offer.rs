@@ -275,7 +275,7 @@ impl State {
     }
 
     /// Takes the offer to an agent back; the caller keeps his place.
-    fn end_offer(&mut self, id: CallId, agent: &AgentId) {
+    pub(super) fn end_offer(&mut self, id: CallId, agent: &AgentId) {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };

@@ -550,6 +550,8 @@ impl World {
                 seen.legs.entry(leg).or_default().audio = audio;
                 match audio {
                     Audio::Prompt(_) => seen.greeted = true,
+                    Audio::Say(..) => seen.say = None,
+                    Audio::Advert(_) => seen.adverts += 1,
                     Audio::Tone(_) => reports.push(Observation::Confirmed { leg }),
                     Audio::Silence | Audio::Bridge(_) | Audio::Music(_) => {}
                 }

@@ -4,6 +4,7 @@
 mod calls;
 mod cluster;
 mod compare;
+mod comfort;
 mod crm;
 mod figures;
 mod harness;

@@ -1,0 +1,3 @@
+//! Speaking and listening: what a caller hears between ringing and an agent.
+
+pub mod speech;
