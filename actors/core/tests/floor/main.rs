@@ -3,8 +3,8 @@
 
 mod calls;
 mod cluster;
-mod compare;
 mod comfort;
+mod compare;
 mod crm;
 mod figures;
 mod harness;
