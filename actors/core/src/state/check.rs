@@ -4,7 +4,6 @@
 use super::State;
 use crate::call::Stage;
 use crate::floor::agent::{Activity, AgentState};
-use crate::site::Strategy;
 
 impl State {
     /// Checks the invariants; returns what is broken, in words.
@@ -54,14 +53,14 @@ impl State {
         broken
     }
 
-    /// An offer and the agent it is made to name each other; only ring-all makes several.
+    /// An offer and the agent it is made to name each other; several are one choice.
     fn check_offers(&self, broken: &mut Vec<String>) {
         for call in self.calls.values() {
             let Some(visit) = &call.visit else { continue };
-            let queue = (call.tenant.clone(), visit.queue.clone());
-            let spec = self.queue_spec(&queue);
-            let several = spec.is_none_or(|spec| spec.strategy == Strategy::RingAll);
-            if visit.offers.len() > 1 && !several {
+            // Offers of ring-all are one choice and end together; the strategy of the queue
+            // may have changed since.
+            let until = visit.offers.first().map(|offer| offer.until);
+            if visit.offers.iter().any(|offer| Some(offer.until) != until) {
                 broken.push(format!("{} is offered to several agents", call.id));
             }
             if !visit.offers.is_empty() && !call.is_waiting() {

@@ -23,7 +23,7 @@ use strowger_core::state::command::{
     Action, CallArrived, Command, Observation, Refusal, Reply, SiteApply,
 };
 use strowger_core::state::event::EventRow;
-use strowger_core::state::machine::{decode_reply, encode_command};
+use strowger_core::state::machine::{decode_command, decode_reply, encode_command};
 use strowger_core::state::{State, Wake, decode_row};
 
 use crate::reference::Before;
@@ -85,6 +85,8 @@ pub struct World {
     pub arrived: Vec<CallId>,
     /// Calls refused at once.
     pub refused: usize,
+    /// The state checks itself after every so many entries.
+    pub check_every: u64,
     /// Offers made, each held against the reference.
     pub assigned: usize,
 }
@@ -102,6 +104,7 @@ impl World {
             phones: BTreeMap::new(),
             arrived: Vec::new(),
             refused: 0,
+            check_every: 1,
             assigned: 0,
         }
     }
@@ -166,13 +169,16 @@ impl World {
         };
         let before = self.state(Before::of);
         let replies = self.copy.apply(meta, &batch);
-        if batch.len() == 1 {
-            self.assigned += self.state(|state| before.check(state));
+        if let [only] = batch.as_slice() {
+            let freed = decode_command(&only.command).and_then(|command| freed_by(&command));
+            self.assigned += self.state(|state| before.check(state, freed.as_ref()));
         }
         assert_eq!(replies.len(), batch.len(), "one reply for each proposal");
         self.log.push((meta, batch));
-        let broken = self.state(State::check);
-        assert_eq!(broken, Vec::<String>::new(), "after entry {}", self.index);
+        if self.index.is_multiple_of(self.check_every) {
+            let broken = self.state(State::check);
+            assert_eq!(broken, Vec::<String>::new(), "after entry {}", self.index);
+        }
         let replies = replies.iter().map(|reply| decode_reply(reply));
         replies
             .map(|reply| reply.expect("a reply of this version"))
@@ -560,6 +566,19 @@ impl World {
                 seen.legs.remove(&leg);
             }
         }
+    }
+}
+
+/// The agent whose wrap-up or pause a command may end.
+fn freed_by(command: &Command) -> Option<AgentId> {
+    let Command::Act { action, .. } = command else {
+        return None;
+    };
+    match action {
+        Action::Ready { agent } | Action::SignIn { agent, .. } | Action::SignOut { agent } => {
+            Some(agent.clone())
+        }
+        _ => None,
     }
 }
 

@@ -6,6 +6,8 @@ mod cluster;
 mod comfort;
 mod compare;
 mod crm;
+mod days;
+mod dispatch;
 mod figures;
 mod harness;
 mod log;

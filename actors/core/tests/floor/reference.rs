@@ -22,6 +22,8 @@ pub struct Before {
     /// Offers under way, with their agents.
     offers: BTreeMap<CallId, Vec<AgentId>>,
     last_offer: BTreeMap<Key, u64>,
+    /// Agents in wrap-up, with its end, ms.
+    wrapping: BTreeMap<Key, u64>,
 }
 
 /// An offer the entry made.
@@ -39,7 +41,12 @@ impl Before {
             (!offers.is_empty()).then_some((call.id, agents))
         });
         let agents = state.agents.iter();
+        let wrapping = agents.clone().filter_map(|(key, row)| match row.activity {
+            Activity::WrapUp(until) => Some((key.clone(), until.0)),
+            _ => None,
+        });
         Self {
+            wrapping: wrapping.collect(),
             offers: offers.collect(),
             last_offer: agents
                 .map(|(key, row)| (key.clone(), row.last_offer))
@@ -48,10 +55,28 @@ impl Before {
     }
 
     /// Holds the state after an entry of one command against the rules; how many offers
-    /// it made.
-    pub fn check(&self, state: &State) -> usize {
+    /// it made. The command may have ended wrap-up or pause of `freed`.
+    pub fn check(&self, state: &State, freed: Option<&AgentId>) -> usize {
         let made = self.made(state);
         let now = state.meta.now.0;
+        one_call_each(state);
+        for one in &made {
+            let row = &state.agents[&one.agent];
+            assert!(
+                row.signed_in && row.paused.is_none(),
+                "{} was offered a call while paused or signed out",
+                row.id
+            );
+            let wrapping = self
+                .wrapping
+                .get(&one.agent)
+                .is_some_and(|until| *until > now);
+            assert!(
+                !wrapping || freed == Some(&row.id),
+                "{} was offered a call in wrap-up",
+                row.id
+            );
+        }
         let left: Vec<&CallRow> = state.calls.values().filter(|call| seeks(call)).collect();
         let free: Vec<Key> = state
             .agents
@@ -131,13 +156,8 @@ impl Before {
         let mut made = Vec::new();
         for call in state.calls.values() {
             let Some(visit) = &call.visit else { continue };
-            let several = queue_of(state, call).is_some_and(|q| q.strategy == Strategy::RingAll);
-            assert!(
-                visit.offers.len() <= 1 || several,
-                "{} has two offers",
-                call.id
-            );
             let before = self.offers.get(&call.id);
+            let known = made.len();
             for offer in &visit.offers {
                 let agent = (call.tenant.clone(), offer.agent.clone());
                 let at = &state.agents[&agent].activity;
@@ -156,6 +176,13 @@ impl Before {
                     .expect("an offer rings a phone");
                 made.push(Made { leg, call, agent });
             }
+            let fresh = made.len() - known;
+            let several = queue_of(state, call).is_some_and(|q| q.strategy == Strategy::RingAll);
+            assert!(
+                several || fresh == 0 || visit.offers.len() == 1,
+                "{} has two offers",
+                call.id
+            );
         }
         made.sort_by_key(|one| one.leg);
         made
@@ -176,6 +203,22 @@ impl Before {
             Strategy::LeastTalk => Some((row.talk_ms, row.idle_since.0)),
             Strategy::Linear => Some((u64::from(place), 0)),
             Strategy::Random => None,
+        }
+    }
+}
+
+/// Nobody has legs of two calls, and whoever has one is at that call.
+fn one_call_each(state: &State) {
+    for call in state.calls.values() {
+        for leg in call.legs.iter().filter(|leg| leg.is_live()) {
+            let LegRole::Agent(agent) = &leg.role else {
+                continue;
+            };
+            let row = state.agents.get(&(call.tenant.clone(), agent.clone()));
+            let at = row.map(|row| row.activity.clone());
+            let here =
+                matches!(at, Some(Activity::Offered(at) | Activity::Talking(at)) if at == call.id);
+            assert!(here, "{agent} has a leg of {} and is at {at:?}", call.id);
         }
     }
 }
