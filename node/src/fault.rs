@@ -73,6 +73,10 @@ pub mod code {
     pub const INVARIANT: &str = "SW0406";
     /// Too many connections or readers at once.
     pub const BUSY: &str = "SW0610";
+    /// An agent has missed too many offers and is paused.
+    pub const AGENT_MISSED: &str = "SW0612";
+    /// An agent's pause lasts longer than its reason allows.
+    pub const PAUSE_OVERDUE: &str = "SW0613";
 
     /// The demonstration folder cannot be used.
     pub const DEMO_FOLDER: &str = "SW0501";

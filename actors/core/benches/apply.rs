@@ -13,11 +13,14 @@ mod rows;
 #[path = "../tests/floor/site.rs"]
 mod site;
 
+use std::time::{Duration, Instant};
+
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use strowger_core::call::Cause;
 use strowger_core::ids::{AgentId, CallId, Extension};
 use strowger_core::ports::{Meta, Proposal, RequestId};
-use strowger_core::site::ExtensionSpec;
+use strowger_core::site::{ExtensionSpec, NumberSpec, QueueSpec, Strategy, Target};
+use strowger_core::skill::SkillRule;
 use strowger_core::state::command::{Command, Observation};
 use strowger_core::state::encode_row;
 use strowger_core::state::machine::encode_command;
@@ -88,8 +91,84 @@ fn row_bytes() {
     );
 }
 
+/// What an assignment costs on a wide floor: the arrival that is offered at once, and
+/// the caller's leaving, each an entry of its own, while others wait in vain. The time
+/// must not grow with those whom the event does not concern.
+fn assignments(agents: u32, queues: u32, waiting: u32, rounds: u32) {
+    let mut site = site::site();
+    let device = |n: u32| format!("sip:a{n}@127.0.0.91");
+    let name = |n: u32| format!("q{}", n % queues);
+    site.queues = (0..queues)
+        .map(|n| {
+            let mut spec = QueueSpec::plain(Strategy::LongestIdle, 15_000, 0, 0);
+            // The last queue asks for what nobody can do.
+            if n + 1 == queues {
+                spec.skills = SkillRule::AtLeast("none".into(), 1);
+            }
+            (name(n).into(), spec)
+        })
+        .collect();
+    site.numbers = (0..queues)
+        .map(|n| {
+            let target = Target::Queue(name(n).into());
+            let number = NumberSpec {
+                target,
+                public: true,
+                greeting: None,
+            };
+            (format!("5{n:03}"), number)
+        })
+        .collect();
+    site.agents = (0..agents)
+        .map(|n| {
+            let mut spec = site::agent_spec(None, &[], true);
+            spec.contact = Some(device(n));
+            spec.queues = (0..10).map(|k| name(n + k).into()).collect();
+            (AgentId::from(format!("a{n}")), spec)
+        })
+        .collect();
+    let mut world = World::with_site_unchecked(site);
+    let stuck = format!("5{:03}", queues - 1);
+    for _ in 0..waiting {
+        world.invite_at(1, "anonymous", &stuck);
+    }
+    let mut spent = [Duration::ZERO; 2];
+    for n in 0..rounds {
+        let to = format!("5{:03}", n % (queues - 1));
+        let begun = Instant::now();
+        world.invite_at(1, "anonymous", &to);
+        spent[0] += begun.elapsed();
+        let Some(call) = world.arrived.pop() else {
+            return;
+        };
+        let legs: Vec<_> = world.row(call).legs.iter().map(|leg| leg.id).collect();
+        assert_eq!(legs.len(), 2, "offered at once");
+        let gone = legs.iter().map(|leg| ended(*leg, Cause::CANCELLED));
+        let gone: Vec<Observation> = gone.collect();
+        let begun = Instant::now();
+        world.observe(call, gone);
+        spent[1] += begun.elapsed();
+    }
+    let [offered, freed] = spent.map(|all| all.as_secs_f64() * 1e6 / f64::from(rounds));
+    println!(
+        "{agents} agents x {queues} queues, {waiting} wait: arrival and offer {offered:.0} us, \
+         end {freed:.0} us, {:.0} assignments/s",
+        1e6 / (offered + freed),
+    );
+    let agent = world.state(|state| state.agents.values().next().map(encode_row));
+    println!("AgentRow: {:>5} bytes", agent.map_or(0, |row| row.len()));
+    if let Some(call) = world.arrived.first() {
+        let bytes = encode_row(&world.row(*call)).len();
+        println!("CallRow, waiting:  {bytes:>5} bytes");
+    }
+}
+
 fn lives(bench: &mut Criterion) {
     row_bytes();
+    assignments(50, 5, 0, 2_000);
+    assignments(500, 50, 0, 2_000);
+    assignments(500, 50, 10_000, 2_000);
+    assignments(10_000, 50, 10_000, 2_000);
     for agents in [5, 50] {
         let mut world = floor(agents);
         let rows = world.copy.rows.clone();

@@ -195,6 +195,18 @@ impl Office {
         for what in self.broken.lock().iter() {
             alarm(code::INVARIANT, what.clone(), "see the page of this code");
         }
+        for agent in self.state.read().agents.values() {
+            let (id, reason) = (&agent.id, agent.paused.as_deref().unwrap_or_default());
+            if agent.signed_in && agent.paused_by_misses() {
+                let what = format!("agent {id} is paused: {reason}");
+                let next = "ask the agent; `strowger agent ready` ends the pause";
+                alarm(crate::fault::code::AGENT_MISSED, what, next);
+            } else if agent.overdue {
+                let what = format!("agent {id} has paused too long for {reason}");
+                let next = "ask the agent; `strowger agent ready` ends the pause";
+                alarm(crate::fault::code::PAUSE_OVERDUE, what, next);
+            }
+        }
         for (node, offset_ms) in self.clocks.lock().iter() {
             alarm(
                 crate::fault::code::CLOCK_OFFSET,

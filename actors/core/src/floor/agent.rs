@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{AgentId, CallId, Extension, QueueName, TenantId};
 use crate::time::TimeMs;
 
+/// How the reason of a pause for missed offers begins; a number follows.
+pub const MISSED: &str = "missed ";
+
 /// What an agent is doing with calls of the queue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Activity {
@@ -185,6 +188,12 @@ impl AgentRow {
             (AgentState::SignedOut, None) | (_, Some(_)) => {}
             (_, None) => self.at_work_since = Some(now),
         }
+    }
+
+    /// True while paused for having missed too many offers.
+    pub fn paused_by_misses(&self) -> bool {
+        let reason = self.paused.as_deref();
+        reason.is_some_and(|reason| reason.starts_with(MISSED))
     }
 
     /// Time in each state up to `now`, ms, by [`AgentState::slot`].

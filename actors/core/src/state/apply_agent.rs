@@ -4,7 +4,7 @@ use super::command::{Action, Refusal, Reply};
 use super::event::Value;
 use super::{Deadline, Of, State};
 use crate::call::{CallRow, Cause, Disposition, LegTarget};
-use crate::floor::agent::{Activity, AgentState, PhoneState};
+use crate::floor::agent::{Activity, AgentState, MISSED, PhoneState};
 use crate::ids::{AgentId, CallId, Extension, TenantId};
 use crate::limits;
 
@@ -328,7 +328,7 @@ impl State {
         agent.missed += 1;
         if max > 0 && agent.missed >= max {
             let missed = agent.missed;
-            agent.paused = Some(format!("missed {missed}"));
+            agent.paused = Some(format!("{MISSED}{missed}"));
             agent.missed = 0;
             self.event(
                 "agent.missed",
