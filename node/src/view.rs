@@ -52,7 +52,7 @@ pub fn overview(state: &State, now: TimeMs, alarms: Vec<api::Problem>) -> api::O
             .unwrap_or(0),
         agents,
         figures: figures::live(state, Of::Queue, now),
-        total: figures::total(state, now),
+        total: Box::new(figures::total(state, now)),
         alarms,
     }
 }

@@ -727,7 +727,7 @@ pub struct Overview {
     pub figures: Vec<Figures>,
     /// Figures of everything together.
     #[serde(default)]
-    pub total: Figures,
+    pub total: Box<Figures>,
     /// Alarms in force, newest first.
     pub alarms: Vec<Problem>,
 }

@@ -68,7 +68,7 @@ fn overview(waiting: u64) -> Overview {
             .map(|(state, n)| (text(state), *n))
             .collect::<BTreeMap<_, _>>(),
         figures: vec![figures("main", waiting), figures("東京受付", 0)],
-        total: Figures {
+        total: Box::new(Figures {
             of: text("all"),
             offered: 240 + waiting,
             answered: 200,
@@ -77,7 +77,7 @@ fn overview(waiting: u64) -> Overview {
             node_lost: 6,
             sl_permille: Some(1_000),
             ..figures("", waiting)
-        },
+        }),
         alarms: vec![Problem {
             code: text("SW0123"),
             what: text("node_3 is down"),
