@@ -222,10 +222,32 @@ fn identity(path: &Path) -> Result<String, Failure> {
     Ok(format!("{stem}-{hash:016x}"))
 }
 
+/// A file without carriage returns: a Windows line end would count the next row's line
+/// from the carriage return.
+struct UnixLines(File);
+
+impl Read for UnixLines {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        loop {
+            let read = self.0.read(buffer)?;
+            let mut kept = 0;
+            for place in 0..read {
+                if buffer[place] != b'\r' {
+                    buffer.swap(kept, place);
+                    kept += 1;
+                }
+            }
+            if kept > 0 || read == 0 {
+                return Ok(kept);
+            }
+        }
+    }
+}
+
 /// The rows of a file, read one by one.
 struct Rows {
     path: PathBuf,
-    reader: csv::Reader<File>,
+    reader: csv::Reader<UnixLines>,
     columns: Vec<Column>,
     record: csv::ByteRecord,
 }
@@ -237,7 +259,7 @@ impl Rows {
             .has_headers(false)
             .flexible(true)
             .buffer_capacity(1 << 16)
-            .from_reader(file);
+            .from_reader(UnixLines(file));
         let mut record = csv::ByteRecord::new();
         reader
             .read_byte_record(&mut record)
