@@ -24,6 +24,7 @@ pub struct Sipp {
     rows: Vec<String>,
     keys: Vec<(String, String)>,
     tcp: bool,
+    short_messages: bool,
     timeout: Duration,
 }
 
@@ -65,6 +66,7 @@ impl Sipp {
             rows: Vec::new(),
             keys: Vec::new(),
             tcp: false,
+            short_messages: false,
             timeout: Duration::from_secs(60),
         }
     }
@@ -106,6 +108,12 @@ impl Sipp {
         self
     }
 
+    /// Keeps a line for each message, which [`Running::messages`] returns.
+    pub fn short_messages(mut self) -> Self {
+        self.short_messages = true;
+        self
+    }
+
     /// The run fails when it lasts longer.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -143,6 +151,9 @@ impl Sipp {
                 &format!("{}s", self.timeout.as_secs()),
                 "-timeout_error",
             ]);
+        if self.short_messages {
+            command.args(["-trace_shortmsg", "-shortmessage_file", "messages"]);
+        }
         for (name, value) in &self.keys {
             command.args(["-key", name, value]);
         }
@@ -177,6 +188,13 @@ impl Running {
     /// What was counted up to about a second ago.
     pub fn counts(&self) -> Counts {
         read_counts(&self.folder.path().join("counts")).unwrap_or_default()
+    }
+
+    /// The messages so far, one a line, with tabs between: date, time, seconds, `S` or `R`,
+    /// Call-ID, CSeq, first line.
+    pub fn messages(&self) -> String {
+        let read = std::fs::read(self.folder.path().join("messages"));
+        String::from_utf8_lossy(&read.unwrap_or_default()).into_owned()
     }
 
     /// Waits for the end.
