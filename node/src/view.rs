@@ -270,10 +270,7 @@ pub fn agents(state: &State) -> Vec<api::Agent> {
             };
             let reason = match shown {
                 AgentState::Paused => row.paused.clone(),
-                AgentState::NoPhone if row.unreachable_until.is_some() => {
-                    Some("phone failed".to_owned())
-                }
-                AgentState::NoPhone => Some("not registered".to_owned()),
+                AgentState::NoPhone => Some(state.no_phone_reason(row)),
                 _ => None,
             };
             api::Agent {

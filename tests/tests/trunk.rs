@@ -37,13 +37,16 @@ fn number(row: &Value, name: &str) -> u64 {
 /// through, for as long as `load` says.
 fn callers(server: SocketAddr, port: u16, rate: u32, talk: Duration, load: Duration) -> Running {
     let seconds = u32::try_from(load.as_secs()).expect("small");
-    Sipp::new("trunk_call", SocketAddr::new(address("127.0.0.60:1").ip(), port))
-        .to(server, "95550001")
-        .rows((0..100).map(|n| format!("b{n:03};0")))
-        .key("talk_ms", &talk.as_millis().to_string())
-        .calls(rate * seconds, rate)
-        .timeout(load + talk + Duration::from_secs(20))
-        .start()
+    Sipp::new(
+        "trunk_call",
+        SocketAddr::new(address("127.0.0.60:1").ip(), port),
+    )
+    .to(server, "95550001")
+    .rows((0..100).map(|n| format!("b{n:03};0")))
+    .key("talk_ms", &talk.as_millis().to_string())
+    .calls(rate * seconds, rate)
+    .timeout(load + talk + Duration::from_secs(20))
+    .start()
 }
 
 /// How many calls the far end held at once at the most, by its own log of messages: from
@@ -90,7 +93,10 @@ fn overload_and_kill(talk: Duration, before: Duration, after: Duration) {
             callers(server, port, rate, talk, load)
         })
         .collect();
-    println!("{} calls a second offered, {carried} can be carried", 3 * rate);
+    println!(
+        "{} calls a second offered, {carried} can be carried",
+        3 * rate
+    );
     let watch_until = Instant::now() + before;
     let mut highest = 0;
     while Instant::now() < watch_until {
@@ -115,7 +121,11 @@ fn overload_and_kill(talk: Duration, before: Duration, after: Duration) {
         let declared = {
             let api = cluster.any_api();
             let nodes = api.list("/v1/nodes")?;
-            nodes.iter().any(|node| node["state"] == "down")
+            // Its addresses have moved: what it leaves over is known.
+            nodes.iter().any(|node| {
+                let held = node["service_addresses"].as_array();
+                node["state"] == "down" && held.is_some_and(Vec::is_empty)
+            })
         };
         releasing = releasing.max(number(&row, "releasing"));
         (declared && number(&row, "releasing") == 0).then(|| killed_at.elapsed())
@@ -132,7 +142,10 @@ fn overload_and_kill(talk: Duration, before: Duration, after: Duration) {
 
     for callers in running {
         let counts = callers.wait();
-        println!("callers: {} made, {} as they wished", counts.created, counts.successful);
+        println!(
+            "callers: {} made, {} as they wished",
+            counts.created, counts.successful
+        );
     }
     eventually(SOON, "every channel is free at the end", || {
         (number(&trunk(&cluster)?, "in_use") == 0).then_some(())

@@ -35,7 +35,10 @@ fn floor(agents: u32) -> World {
     site.agents.clear();
     for n in 0..agents {
         let extension = (2_000 + n).to_string();
-        let line = ExtensionSpec { contact: None };
+        let line = ExtensionSpec {
+            contact: None,
+            qualify_s: None,
+        };
         site.extensions
             .insert(Extension::from(extension.as_str()), line);
         let spec = site::agent_spec(Some(&extension), &["sales"], true);

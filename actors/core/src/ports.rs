@@ -54,6 +54,8 @@ pub enum Table {
     Trunk = 15,
     /// Legs of lost calls, by leg id.
     Leftover = 24,
+    /// Phones that fail, by tenant and name.
+    Failing = 25,
     /// Call detail records, by end time and call id. Stored apart from the floor.
     Cdr = 64,
     /// Call detail records by call id, pointing to the row in `Cdr`.

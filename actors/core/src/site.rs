@@ -86,6 +86,9 @@ impl Strategy {
 pub struct ExtensionSpec {
     /// SIP URI of a fixed device that neither registers nor is challenged.
     pub contact: Option<String>,
+    /// Interval of OPTIONS checks, s; 0 = none; `None` = as usual while a signed-in agent
+    /// works at its registered phone.
+    pub qualify_s: Option<u32>,
 }
 
 /// What a number leads to.

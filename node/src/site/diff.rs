@@ -160,7 +160,14 @@ fn tenant_fields(site: &Site) -> Fields {
 }
 
 fn extension_fields(spec: &ExtensionSpec) -> Fields {
-    vec![("contact", optional(spec.contact.as_ref()))]
+    vec![
+        ("contact", optional(spec.contact.as_ref())),
+        (
+            "qualify_s",
+            spec.qualify_s
+                .map_or_else(|| "usual".to_owned(), |seconds| seconds.to_string()),
+        ),
+    ]
 }
 
 fn target(target: &Target) -> String {

@@ -69,7 +69,10 @@ pub fn import(site: &Site, file: &str, bytes: &[u8], replace: bool) -> Result<Im
                     let next = format!("use at most {}", limits::EXTENSIONS_MAX);
                     return wrong("too many extensions".to_owned(), &next, &place);
                 }
-                let spec = ExtensionSpec { contact: None };
+                let spec = ExtensionSpec {
+                    contact: None,
+                    qualify_s: None,
+                };
                 made.site.extensions.insert(extension.clone(), spec);
                 made.site.imported.insert(extension.clone());
                 made.added.insert(extension.clone());
@@ -136,7 +139,10 @@ pub fn carry_over(site: &mut Site, imported: &BTreeSet<Extension>) -> Result<(),
         if site.numbers.contains_key(extension.as_str()) {
             return Err(number_taken(extension.as_str()));
         }
-        let spec = ExtensionSpec { contact: None };
+        let spec = ExtensionSpec {
+            contact: None,
+            qualify_s: None,
+        };
         site.extensions.insert(extension.clone(), spec);
         site.imported.insert(extension.clone());
     }

@@ -145,6 +145,9 @@ impl<'a> Rest<'a> {
         let range = part.text("range")?;
         let file = part.text("file")?;
         let contact = part.text("contact")?;
+        let qualify_s = part
+            .number("qualify_s", 0..=3_600)?
+            .map(|number| u32::try_from(number.value).unwrap_or(0));
         let place = part.place();
         part.finish()?;
         match (range, file) {
@@ -156,7 +159,8 @@ impl<'a> Rest<'a> {
                         value: name,
                         place: range.place.clone(),
                     };
-                    let extension = self.add_extension(&name, contact)?;
+                    let extension =
+                        self.add_extension(&name, ExtensionSpec { contact, qualify_s })?;
                     if generated {
                         self.read.generated.insert(extension);
                     }
@@ -170,7 +174,8 @@ impl<'a> Rest<'a> {
                         place: user.place,
                     };
                     let contact = contact_of(contact.as_ref(), &name.value)?;
-                    let extension = self.add_extension(&name, contact)?;
+                    let extension =
+                        self.add_extension(&name, ExtensionSpec { contact, qualify_s })?;
                     self.read.passwords.insert(extension, user.password);
                 }
                 Ok(())
@@ -187,7 +192,7 @@ impl<'a> Rest<'a> {
     fn add_extension(
         &mut self,
         name: &At<String>,
-        contact: Option<String>,
+        spec: ExtensionSpec,
     ) -> Result<Extension, Fault> {
         if let Err(why) = check_name(&name.value) {
             // A bad name in a CSV line is an error of the CSV.
@@ -207,10 +212,7 @@ impl<'a> Rest<'a> {
             let fault = Fault::new(code::SITE_VALUE, "too many extensions", next);
             return Err(fault.at(name.place.clone()));
         }
-        if extensions
-            .insert(extension.clone(), ExtensionSpec { contact })
-            .is_some()
-        {
+        if extensions.insert(extension.clone(), spec).is_some() {
             return Err(duplicate("extension", name));
         }
         Ok(extension)
@@ -275,7 +277,7 @@ impl<'a> Rest<'a> {
             .map_or(3, |number| number.value)
             * 1_000;
         let caller_id = part.text("caller_id")?;
-        let qualify_s = qualify(&mut part)?;
+        let qualify_s = qualify(&mut part, 30)?;
         part.finish()?;
         if let Some(auth) = auth.filter(|auth| auth.value != "ip") {
             return Err(wrong(&auth, "a kind of authentication", "use \"ip\""));
@@ -500,10 +502,10 @@ fn tenant(root: &mut Part<'_, '_>) -> Result<Tenant, Fault> {
     ))
 }
 
-pub(super) fn qualify(part: &mut Part<'_, '_>) -> Result<u32, Fault> {
+pub(super) fn qualify(part: &mut Part<'_, '_>, usual_s: u64) -> Result<u32, Fault> {
     let seconds = part
         .number("qualify_s", 0..=3_600)?
-        .map_or(30, |number| number.value);
+        .map_or(usual_s, |number| number.value);
     Ok(u32::try_from(seconds).unwrap_or(0))
 }
 

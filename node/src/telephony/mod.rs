@@ -11,6 +11,7 @@
 //! | [`reports`] | what SIP legs report, bounded for each leg |
 //! | [`session`] | offers, answers and RTP of one leg |
 //! | [`leftovers`] | far ends of calls lost with their node are told |
+//! | [`qualify`] | phones are asked whether they are there |
 //! | [`sound`] | prompts and music, and what the RTP engine reports |
 //! | [`addresses`] | binding the service addresses this node holds |
 //! | [`steward`] | node up and down, ticks, going quiet |
@@ -25,6 +26,7 @@ pub mod forward;
 pub mod handler;
 pub mod leftovers;
 pub mod legs;
+pub mod qualify;
 pub mod registrar;
 pub mod reports;
 pub mod session;
@@ -215,6 +217,7 @@ impl Telephony {
         tokio::spawn(steward::keep(Arc::clone(&shared), parts.wakes.clone()));
         tokio::spawn(leftovers::keep(Arc::clone(&shared), parts.wakes.clone()));
         tokio::spawn(leftovers::report(Arc::clone(&shared), answers));
+        tokio::spawn(qualify::keep(Arc::clone(&shared)));
         tokio::spawn(dispatch(Arc::clone(&shared), parts.wakes));
         tokio::spawn(sweep(Arc::clone(&shared)));
         Ok(Self { shared })

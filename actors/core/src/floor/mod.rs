@@ -8,5 +8,6 @@ pub mod dispatch;
 pub mod explanation;
 pub mod figure;
 pub mod leftover;
+pub mod phone;
 pub mod registration;
 pub mod trunk;

@@ -412,7 +412,11 @@ impl State {
             if state == agent.shown {
                 continue;
             }
-            let reason = agent.paused.clone().filter(|_| state == AgentState::Paused);
+            let reason = match state {
+                AgentState::Paused => agent.paused.clone(),
+                AgentState::NoPhone => Some(self.no_phone_reason(agent)),
+                _ => None,
+            };
             self.turn_agent(&key, state);
             let fields = [
                 ("state", state.as_str().into()),

@@ -241,6 +241,7 @@ impl State {
         self.site_registrations(&tenant, &site);
         self.site_agents(&tenant, &site);
         self.site_trunks(&site);
+        self.site_phones(&site);
         for queue in site.queues.keys() {
             let key = (tenant.clone(), Subject::Queue(queue.clone()));
             if !self.figures.contains_key(&key) {

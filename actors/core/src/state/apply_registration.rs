@@ -3,6 +3,7 @@
 
 use super::command::{Refusal, Reply};
 use super::{Deadline, Of, State};
+use crate::floor::phone::PhoneName;
 use crate::floor::registration::{Register, RegisterRefusal, RegistrationRow};
 use crate::ids::Extension;
 
@@ -82,6 +83,7 @@ impl State {
             self.registrations.insert(key.clone(), row);
         } else {
             self.registrations.remove(&key);
+            self.forget_phone(&(key.0.clone(), PhoneName::Extension(key.1.clone())));
         }
         self.batch.registrations.insert(key.clone());
         if before != (is_reachable, is_reachable) {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::call::{Caller, Cause, Codec};
 use crate::crm::{ImportRow, Profile, Reject};
+use crate::floor::phone::PhoneName;
 use crate::floor::registration::{Binding, Register};
 use crate::ids::{AgentId, CallId, CustomerId, Extension, LegId, NodeId, TenantId};
 use crate::ivr::speech::Key;
@@ -86,6 +87,8 @@ pub enum Command {
         /// Its hash before that entry.
         hash: [u8; 16],
     },
+    /// A phone answers again, or no more. Observation, committed on a change only.
+    PhoneSeen(PhoneSeen),
 }
 
 /// What may become of customers. Decisions.
@@ -131,6 +134,17 @@ pub struct ImportBatch {
     pub rows: Vec<Profile>,
     /// Lines refused before they were proposed.
     pub rejects: Vec<Reject>,
+}
+
+/// What was seen of a phone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PhoneSeen {
+    /// Whose phone.
+    pub tenant: TenantId,
+    /// The phone.
+    pub phone: PhoneName,
+    /// The status it failed with, 408 for silence; `None` when it answers.
+    pub failed: Option<u16>,
 }
 
 /// A site put in force.

@@ -229,6 +229,7 @@ impl State {
                 index,
                 hash,
             } => self.hash_told(node, incarnation, index, hash),
+            Command::PhoneSeen(seen) => self.phone_seen(seen),
         };
         self.record_contacts(rows);
         self.rebalance();

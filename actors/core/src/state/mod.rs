@@ -9,6 +9,7 @@ mod apply_agent;
 mod apply_call;
 mod apply_cluster;
 pub mod apply_crm;
+mod apply_phone;
 mod apply_registration;
 mod apply_trunk;
 mod assign;
@@ -40,6 +41,7 @@ use crate::floor::agent::{AgentRow, AgentState, PhoneState};
 use crate::floor::dispatch::Dispatch;
 use crate::floor::figure::{FigureRow, Subject, Tally};
 use crate::floor::leftover::LeftoverRow;
+use crate::floor::phone::{FailingRow, PhoneName};
 use crate::floor::registration::RegistrationRow;
 use crate::floor::trunk::TrunkRow;
 use crate::ids::{AgentId, CallId, Extension, LegId, NodeId, QueueName, TenantId, TrunkName, mint};
@@ -100,6 +102,8 @@ pub struct State {
     pub figures: BTreeMap<Of<Subject>, Tally>,
     /// Trunks.
     pub trunks: BTreeMap<Of<TrunkName>, TrunkRow>,
+    /// Phones that do not answer.
+    pub failing: BTreeMap<Of<PhoneName>, FailingRow>,
     /// Legs of lost calls whose far ends are still to be told.
     pub leftovers: BTreeMap<LegId, LeftoverRow>,
     /// The comparison of hashes made last.
@@ -137,6 +141,7 @@ impl Default for State {
             calls: BTreeMap::new(),
             figures: BTreeMap::new(),
             trunks: BTreeMap::new(),
+            failing: BTreeMap::new(),
             leftovers: BTreeMap::new(),
             compare: compare::CompareRow::default(),
             deadlines: BTreeSet::new(),
@@ -246,10 +251,11 @@ impl State {
                 PhoneState::Free
             };
         }
+        let own = (agent.tenant.clone(), PhoneName::Agent(agent.id.clone()));
         match key {
             Some(key) if self.occupied.contains_key(&key) => PhoneState::Busy,
-            Some(key) if is_reachable(&key) => PhoneState::Free,
-            _ if fixed => PhoneState::Free,
+            Some(key) if is_reachable(&key) && !self.is_seat_failing(&key) => PhoneState::Free,
+            _ if fixed && !self.is_failing(&own) => PhoneState::Free,
             _ => PhoneState::Unreachable,
         }
     }

@@ -111,7 +111,9 @@ impl State {
             .agents
             .get(key)
             .and_then(|agent| agent.extension.clone());
-        let seated = seat.map(|extension| self.extension_targets(&(key.0.clone(), extension)));
+        let seat = seat.map(|extension| (key.0.clone(), extension));
+        let seat = seat.filter(|seat| !self.is_seat_failing(seat));
+        let seated = seat.map(|seat| self.extension_targets(&seat));
         let mut targets = seated.unwrap_or_default();
         let spec = self.site(&key.0).and_then(|site| site.agents.get(&key.1));
         let fixed = spec.and_then(|spec| spec.contact.as_ref());
@@ -253,7 +255,7 @@ impl State {
         if was_offered && !matches!(want, Want::End(_)) {
             self.end_offer(id, agent);
             if matches!(cause.status, 404 | 408 | 410 | 500..=599) {
-                self.rest_phone(&key);
+                self.phone_failed(&key, cause);
             } else {
                 self.miss(&call, &key);
             }

@@ -18,6 +18,7 @@ use super::{Deadline, FigureRow, MetaRow, Of, SiteRow, State};
 use crate::cdr::CdrRow;
 use crate::floor::explanation::Explanation;
 use crate::floor::figure::{Subject, Tally, figure_key, interval_key};
+use crate::floor::phone::PhoneName;
 use crate::ids::{AgentId, CallId, Extension, LegId, NodeId, TenantId, TrunkName};
 use crate::limits;
 use crate::ports::{Rows, RowsRead, Table};
@@ -75,6 +76,7 @@ pub(super) struct Batch {
     pub(super) intervals: BTreeMap<(Of<Subject>, TimeMs), Tally>,
     pub(super) trunks: BTreeSet<Of<TrunkName>>,
     pub(super) leftovers: BTreeSet<LegId>,
+    pub(super) failing: BTreeSet<Of<PhoneName>>,
     pub(super) deadlines: Vec<(TimeMs, Deadline, bool)>,
     /// Sealed secrets to keep, or to delete.
     pub(super) secrets: Vec<(Of<Extension>, Option<Vec<u8>>)>,
@@ -242,6 +244,10 @@ impl State {
                 self.trunks.get(key),
             );
         }
+        for key in &batch.failing {
+            let name = named(&key.0, &key.1.to_string());
+            writer.set(Table::Failing, &name, self.failing.get(key));
+        }
         for leg in &batch.leftovers {
             writer.set(
                 Table::Leftover,
@@ -322,6 +328,11 @@ impl State {
             state
                 .trunks
                 .insert((row.tenant.clone(), row.name.clone()), row);
+        });
+        for_each(rows, Table::Failing, |row: super::FailingRow| {
+            state
+                .failing
+                .insert((row.tenant.clone(), row.phone.clone()), row);
         });
         for_each(rows, Table::Leftover, |row: super::LeftoverRow| {
             state.leftovers.insert(row.leg, row);

@@ -11,6 +11,7 @@ mod dispatch;
 mod figures;
 mod harness;
 mod log;
+mod phone;
 mod queue;
 mod random;
 mod reference;

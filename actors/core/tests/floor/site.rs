@@ -60,9 +60,15 @@ fn number(target: Target, public: bool, greeting: Option<u8>) -> NumberSpec {
 pub fn site() -> Site {
     let lines = (1001..=1008).map(|n: u32| (n.to_string(), None));
     let fixed = ("1090".to_string(), Some("sip:door@127.0.0.90".to_string()));
-    let extensions = lines
-        .chain([fixed])
-        .map(|(number, contact)| (Extension::from(number), ExtensionSpec { contact }));
+    let extensions = lines.chain([fixed]).map(|(number, contact)| {
+        (
+            Extension::from(number),
+            ExtensionSpec {
+                contact,
+                qualify_s: Some(0),
+            },
+        )
+    });
     let queue = |name: &str| Target::Queue(QueueName::from(name));
     let mut eve = agent_spec(None, &["support"], false);
     eve.contact = Some("sip:eve@127.0.0.91".to_string());
