@@ -358,7 +358,7 @@ fn doctor_says_what_is_wrong() {
 }
 
 #[test]
-fn help_offers_only_what_works() {
+fn help_offers_every_verb() {
     let output = run(&dead_url(), &["--help"]);
     assert_eq!(code(&output), 0);
     let help = stdout(&output);
@@ -372,7 +372,9 @@ fn help_offers_only_what_works() {
         "queue",
         "call",
         "trunk",
+        "customer",
         "cdr",
+        "why",
         "figures",
         "events",
         "doctor",
@@ -383,8 +385,4 @@ fn help_offers_only_what_works() {
             "{verb}: {help}"
         );
     }
-    assert!(
-        !help.contains("customer") && !help.contains("why"),
-        "{help}"
-    );
 }

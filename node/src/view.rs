@@ -239,7 +239,12 @@ fn times(row: &AgentRow, now: TimeMs) -> BTreeMap<String, u64> {
     let states = AgentState::ALL.into_iter();
     states
         .filter(|state| *state != AgentState::SignedOut)
-        .map(|state| (state.as_str().to_owned(), times.get(state.slot()).copied()))
+        .map(|state| {
+            (
+                format!("{}_ms", state.as_str()),
+                times.get(state.slot()).copied(),
+            )
+        })
         .filter_map(|(word, time)| Some((word, time?)))
         .collect()
 }
@@ -281,7 +286,7 @@ pub fn agents(state: &State) -> Vec<api::Agent> {
                 since_at: row.since.rfc3339(),
                 calls: row.calls,
                 talk_ms: row.talk_ms,
-                times_ms: times(row, now),
+                times: times(row, now),
                 at_work_ms: row.at_work_at(now),
                 team: spec.and_then(|spec| Some(spec.team.as_ref()?.to_string())),
                 skills: spec.map(|spec| levels(&spec.skills)).unwrap_or_default(),

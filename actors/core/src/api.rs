@@ -75,9 +75,10 @@ pub struct Agent {
     /// Talk time with callers of queues since the agent signed in, of calls that are over.
     #[serde(default)]
     pub talk_ms: u64,
-    /// Milliseconds in each state while at work, ever; they add up to `at_work_ms`.
+    /// Time in each state while at work, ever, as `ready_ms` and so on; they add up to
+    /// `at_work_ms`.
     #[serde(default)]
-    pub times_ms: std::collections::BTreeMap<String, u64>,
+    pub times: std::collections::BTreeMap<String, u64>,
     /// Milliseconds at work, ever.
     #[serde(default)]
     pub at_work_ms: u64,

@@ -107,7 +107,7 @@ fn agent(id: &str, state: &str, call: Option<&str>) -> Agent {
         since_at: text("2026-11-22T00:58:30.000Z"),
         calls: 17,
         talk_ms: 0,
-        times_ms: std::collections::BTreeMap::new(),
+        times: std::collections::BTreeMap::new(),
         at_work_ms: 0,
         team: None,
         skills: std::collections::BTreeMap::new(),

@@ -188,7 +188,7 @@ impl Telephony {
             state: parts.state,
             vault: parts.vault,
             sounds: parts.sounds,
-            speech: Speech::new(),
+            speech: Speech::load(),
             engine,
             gate: Gate::new(strowger_actors::limits::CALLS_MAX),
             verifier: Verifier::new(),

@@ -35,7 +35,7 @@ pub struct Speech {
 
 impl Speech {
     /// Reads the recordings.
-    pub fn new() -> Self {
+    pub fn load() -> Self {
         let mut clips = HashMap::new();
         for (language, recordings) in [(Language::En, EN), (Language::Zh, ZH)] {
             for (word, wav) in recordings {
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn every_word_has_a_recording_in_every_language() {
-        let speech = Speech::new();
+        let speech = Speech::load();
         let standing = Standing {
             position: Some(1),
             wait_min: Some(1),
