@@ -344,6 +344,9 @@ pub struct Visit {
     pub order: u64,
     /// When the call entered.
     pub entered_at: TimeMs,
+    /// From when on the wait counts for score, turn and steps: `entered_at`, or the entry of
+    /// an earlier call whose place was taken up again.
+    pub since: TimeMs,
     /// Score of this caller beside the queue's weight and the wait: the weight of the
     /// tier, unless another was given.
     pub priority: i64,

@@ -17,6 +17,10 @@ pub const FORKS_PER_CALL: usize = BINDINGS_PER_EXTENSION;
 /// Adverts one caller hears in one queue; further keys mean nothing.
 pub const ADVERTS_PER_VISIT: u32 = 100;
 
+/// Places kept in all queues for callers who left; further ones are not kept, so that a
+/// flood of calls that leave at once grows nothing.
+pub const PLACES_KEPT: usize = 10_000;
+
 /// Queues a call may leave for another destination; then it ends, for it is sent round.
 pub const EXITS_PER_CALL: usize = 8;
 

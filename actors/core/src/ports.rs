@@ -56,6 +56,8 @@ pub enum Table {
     Leftover = 24,
     /// Phones that fail, by tenant and name.
     Failing = 25,
+    /// Places kept for callers who left, by tenant, queue and number.
+    Place = 28,
     /// Call detail records, by end time and call id. Stored apart from the floor.
     Cdr = 64,
     /// Call detail records by call id, pointing to the row in `Cdr`.

@@ -132,6 +132,9 @@ pub struct Comfort {
     pub max_length: Option<(u32, Target)>,
     /// Where callers go while nobody who could serve them is at work.
     pub unstaffed: Option<Target>,
+    /// How long the place of a caller who left without an answer is kept for the same
+    /// number, ms; 0 = not at all.
+    pub redial_ms: u64,
 }
 
 /// A queue.

@@ -9,6 +9,10 @@ use super::read::{Part, Rest, referred, wrong};
 use crate::document::At;
 use crate::fault::{Fault, code};
 
+/// How long a place is kept unless the file says otherwise, s: hanging up was a mistake or
+/// the line broke, and who is to be served calls again at once.
+const REDIAL_S: u64 = 60;
+
 impl Rest<'_> {
     /// Reads the keys of `[[queue]]` about waiting callers.
     pub(super) fn comfort(&mut self, part: &mut Part<'_, '_>) -> Result<Comfort, Fault> {
@@ -28,6 +32,7 @@ impl Rest<'_> {
         let max_length = part.number("max_length", 1..=100_000)?;
         let overflow = part.text("overflow")?;
         let unstaffed = part.text("no_agents")?;
+        let redial_s = part.number("redial_s", 0..=3_600)?;
 
         if let Some(seconds) = &announce_s
             && !(position || expected_wait || exit.is_some() || advert.is_some())
@@ -98,6 +103,7 @@ impl Rest<'_> {
             max_wait,
             max_length,
             unstaffed,
+            redial_ms: redial_s.map_or(REDIAL_S, |seconds| seconds.value) * 1_000,
         })
     }
 

@@ -249,6 +249,7 @@ fn queue_fields(spec: &QueueSpec) -> Fields {
             "no_agents",
             optional(spec.comfort.unstaffed.as_ref().map(target).as_ref()),
         ),
+        ("redial_s", (spec.comfort.redial_ms / 1_000).to_string()),
         ("weight", spec.weight.to_string()),
         ("slope", spec.slope.to_string()),
         ("age_max_s", (spec.age_max_ms / 1_000).to_string()),

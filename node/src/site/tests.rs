@@ -206,6 +206,7 @@ fn mistakes_name_code_line_and_remedy() {
             "advert =",
         ),
         ("ring_s = 15", "max_wait_s = 60", "SW0203", "", "overflow"),
+        ("ring_s = 15", "redial_s = 3601", "SW0203", "", "0 to 3600"),
         (
             "ring_s = 15",
             "exit_key = \"12\"\nexit = \"queue:second\"",

@@ -9,5 +9,6 @@ pub mod explanation;
 pub mod figure;
 pub mod leftover;
 pub mod phone;
+pub mod place;
 pub mod registration;
 pub mod trunk;

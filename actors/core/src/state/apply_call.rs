@@ -9,10 +9,11 @@ use crate::call::{
 };
 use crate::floor::agent::Activity;
 use crate::floor::figure::Fact;
-use crate::ids::{AgentId, CallId, Extension, LegId, QueueName};
+use crate::ids::{AgentId, BlobId, CallId, Extension, LegId, QueueName};
 use crate::limits;
 use crate::ports::Rows;
 use crate::route::{Destination, route};
+use crate::time::TimeMs;
 
 /// What an answer brought.
 struct Answered {
@@ -20,6 +21,14 @@ struct Answered {
     remote: Option<String>,
     codec: Codec,
     checkpoint: Vec<u8>,
+}
+
+/// How a call enters a queue.
+struct Entry {
+    greeting: Option<BlobId>,
+    music: Option<BlobId>,
+    /// A place taken up again, and since when the wait counts there.
+    place: Option<(u64, TimeMs)>,
 }
 
 /// How a call ended whose caller's leg went away before an answer.
@@ -78,7 +87,16 @@ impl State {
                 greeting,
                 music,
             } => {
-                self.enter_queue(id, queue, greeting, music);
+                let place = self.take_place(id, &queue);
+                self.enter_queue(
+                    id,
+                    queue,
+                    Entry {
+                        greeting,
+                        music,
+                        place,
+                    },
+                );
                 None
             }
             Destination::Code(code, extension) => {
@@ -185,30 +203,26 @@ impl State {
         self.touch_call(id);
     }
 
-    fn enter_queue(
-        &mut self,
-        id: CallId,
-        queue: QueueName,
-        greeting: Option<crate::ids::BlobId>,
-        music: Option<crate::ids::BlobId>,
-    ) {
+    fn enter_queue(&mut self, id: CallId, queue: QueueName, entry: Entry) {
         let now = self.meta.now;
+        let (order, since) = entry.place.unwrap_or((id.0, now));
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
         call.stage = Stage::Waiting;
-        call.greeting = greeting;
+        call.greeting = entry.greeting;
         call.visit = Some(Visit {
             queue: queue.clone(),
-            order: id.0,
+            order,
             entered_at: now,
+            since,
             priority: call.priority,
             step: 0,
             preferred: call.preferred.clone(),
             meant_until: None,
             offers: Vec::new(),
             passed_over: Vec::new(),
-            music,
+            music: entry.music,
             advert: None,
             adverts: 0,
             expected_ms: None,
@@ -220,7 +234,7 @@ impl State {
         self.waiting
             .entry(key.clone())
             .or_default()
-            .insert(id.0, id);
+            .insert(order, id);
         self.count_queue(&key.0, &key.1, Fact::Entered);
         self.touch_call(id);
         self.event("call.queued", id, [("queue", Value::from(key.1.as_str()))]);
@@ -241,8 +255,12 @@ impl State {
         else {
             return self.clear_call(id, (Disposition::Overflowed, Cause::UNKNOWN_NUMBER));
         };
-        let greeting = call.greeting;
-        self.enter_queue(id, queue, greeting, music);
+        let entry = Entry {
+            greeting: call.greeting,
+            music,
+            place: None,
+        };
+        self.enter_queue(id, queue, entry);
     }
 
     fn feature_code(&mut self, id: CallId, code: crate::route::FeatureCode, seat: &Of<Extension>) {

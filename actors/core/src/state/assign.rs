@@ -292,11 +292,11 @@ impl State {
         let Some(spec) = self.queue_spec(&(row.tenant.clone(), visit.queue.clone())) else {
             return;
         };
-        let step = spec.step_at(now.since(visit.entered_at));
+        let step = spec.step_at(now.since(visit.since));
         let next = spec
             .relax
             .get(step)
-            .map(|step| visit.entered_at.plus(step.after_ms));
+            .map(|step| visit.since.plus(step.after_ms));
         let rule = spec.skills_at(step).to_string();
         let changed = step != visit.step;
         if let Some(due) = next {
@@ -329,7 +329,7 @@ fn standing(agent: &AgentRow, place: u32) -> Standing {
 pub(super) fn claim(visit: &Visit, spec: &QueueSpec) -> Claim {
     Claim {
         order: visit.order,
-        entered_at: visit.entered_at,
+        entered_at: visit.since,
         weight: spec.weight.saturating_add(visit.priority),
         slope: spec.slope,
         age_max_ms: spec.age_max_ms,

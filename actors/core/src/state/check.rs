@@ -45,6 +45,7 @@ impl State {
             }
         }
         self.check_channels(&mut broken);
+        self.check_places(&mut broken);
         self.check_offers(&mut broken);
         self.check_times(&mut broken);
         if self.dispatch != self.derived_dispatch() {

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::State;
-use crate::ids::{AgentId, CallId, Extension, LegId, TenantId};
+use crate::ids::{AgentId, CallId, Extension, LegId, QueueName, TenantId};
 use crate::limits;
 use crate::time::TimeMs;
 
@@ -27,6 +27,8 @@ pub enum Deadline {
     Wait(CallId),
     /// A leg of a lost call is given up.
     Leftover(LegId),
+    /// A place is no longer kept.
+    Place(TenantId, QueueName, String),
 }
 
 impl State {
@@ -59,6 +61,9 @@ impl State {
                 // The flush that removes them knows when to look again.
                 Deadline::Events => self.batch.prune_events = true,
                 Deadline::Leftover(leg) => self.leftover_due(leg),
+                Deadline::Place(tenant, queue, number) => {
+                    self.place_due((tenant, queue, number));
+                }
             }
         }
     }

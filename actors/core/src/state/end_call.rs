@@ -135,6 +135,9 @@ impl State {
         if places.is_empty() {
             self.waiting.remove(&key);
         }
+        if matches!(how, Disposition::Abandoned | Disposition::NodeLost) {
+            self.keep_place(id);
+        }
         Some(self.count_departure(&key, entered_at, how))
     }
 }

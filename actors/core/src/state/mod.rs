@@ -23,6 +23,7 @@ mod end_call;
 pub mod event;
 pub mod machine;
 mod offer;
+mod redial;
 mod seat;
 pub mod store;
 
@@ -42,6 +43,7 @@ use crate::floor::dispatch::Dispatch;
 use crate::floor::figure::{FigureRow, Subject, Tally};
 use crate::floor::leftover::LeftoverRow;
 use crate::floor::phone::{FailingRow, PhoneName};
+use crate::floor::place::{PlaceKey, PlaceRow};
 use crate::floor::registration::RegistrationRow;
 use crate::floor::trunk::TrunkRow;
 use crate::ids::{AgentId, CallId, Extension, LegId, NodeId, QueueName, TenantId, TrunkName, mint};
@@ -106,6 +108,8 @@ pub struct State {
     pub failing: BTreeMap<Of<PhoneName>, FailingRow>,
     /// Legs of lost calls whose far ends are still to be told.
     pub leftovers: BTreeMap<LegId, LeftoverRow>,
+    /// Places kept for callers who left.
+    pub places: BTreeMap<PlaceKey, PlaceRow>,
     /// The comparison of hashes made last.
     pub compare: compare::CompareRow,
     /// Deadlines in order.
@@ -143,6 +147,7 @@ impl Default for State {
             trunks: BTreeMap::new(),
             failing: BTreeMap::new(),
             leftovers: BTreeMap::new(),
+            places: BTreeMap::new(),
             compare: compare::CompareRow::default(),
             deadlines: BTreeSet::new(),
             occupied: BTreeMap::new(),

@@ -178,7 +178,7 @@ impl State {
             score: claim.score(now),
             weight: spec.weight,
             priority: visit.priority,
-            waited_ms: now.since(visit.entered_at),
+            waited_ms: now.since(visit.since),
             aged: claim.is_aged(now),
             meant,
             winners: agents.to_vec(),

@@ -19,6 +19,7 @@ use crate::cdr::CdrRow;
 use crate::floor::explanation::Explanation;
 use crate::floor::figure::{Subject, Tally, figure_key, interval_key};
 use crate::floor::phone::PhoneName;
+use crate::floor::place::{PlaceKey, PlaceRow};
 use crate::ids::{AgentId, CallId, Extension, LegId, NodeId, TenantId, TrunkName};
 use crate::limits;
 use crate::ports::{Rows, RowsRead, Table};
@@ -76,6 +77,7 @@ pub(super) struct Batch {
     pub(super) intervals: BTreeMap<(Of<Subject>, TimeMs), Tally>,
     pub(super) trunks: BTreeSet<Of<TrunkName>>,
     pub(super) leftovers: BTreeSet<LegId>,
+    pub(super) places: BTreeSet<PlaceKey>,
     pub(super) failing: BTreeSet<Of<PhoneName>>,
     pub(super) deadlines: Vec<(TimeMs, Deadline, bool)>,
     /// Sealed secrets to keep, or to delete.
@@ -255,6 +257,12 @@ impl State {
                 self.leftovers.get(leg),
             );
         }
+        for key in &batch.places {
+            let mut name = named(&key.0, key.1.as_str());
+            name.push(0);
+            name.extend_from_slice(key.2.as_bytes());
+            writer.set(Table::Place, &name, self.places.get(key));
+        }
         for (key, secret) in batch.secrets {
             let key = secret_key(&key.0, &key.1);
             match secret {
@@ -336,6 +344,9 @@ impl State {
         });
         for_each(rows, Table::Leftover, |row: super::LeftoverRow| {
             state.leftovers.insert(row.leg, row);
+        });
+        for_each(rows, Table::Place, |row: PlaceRow| {
+            state.places.insert(row.key(), row);
         });
         for_each(rows, Table::Call, |row: super::CallRow| {
             state.calls.insert(row.id, row);

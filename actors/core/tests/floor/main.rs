@@ -14,6 +14,7 @@ mod log;
 mod phone;
 mod queue;
 mod random;
+mod redial;
 mod reference;
 mod registration;
 mod rows;

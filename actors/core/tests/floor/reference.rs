@@ -300,7 +300,7 @@ fn may_serve(state: &State, agent: &Key, call: &CallRow) -> bool {
 fn comes_first(state: &State, a: &CallRow, b: &CallRow, now: u64) -> bool {
     let turn = |call: &CallRow| {
         let (visit, spec) = visit_of(state, call);
-        let waited = now - visit.entered_at.0;
+        let waited = now - visit.since.0;
         let aged = waited >= spec.age_max_ms;
         let score = i128::from(spec.weight + visit.priority) * 1_000
             + i128::from(waited) * i128::from(spec.slope);

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 
 use strowger_core::ids::{AgentId, BlobId, Extension, QueueName, TenantId};
 use strowger_core::site::{
-    AgentSpec, CallerId, Choice, DigestAlgorithm, ExtensionSpec, NumberSpec, Numbering, QueueSpec,
-    RouteSpec, Site, Strategy, TakeoverMode, Target, TrunkSpec,
+    AgentSpec, CallerId, Choice, Comfort, DigestAlgorithm, ExtensionSpec, NumberSpec, Numbering,
+    QueueSpec, RouteSpec, Site, Strategy, TakeoverMode, Target, TrunkSpec,
 };
 
 pub fn tenant() -> TenantId {
@@ -43,6 +43,10 @@ pub fn agent_spec(extension: Option<&str>, queues: &[&str], signed_in: bool) -> 
 fn queue_spec(ring_ms: u64, wrap_ms: u64, missed_max: u32) -> QueueSpec {
     QueueSpec {
         music: Some(BlobId([2; 32])),
+        comfort: Comfort {
+            redial_ms: 60_000,
+            ..Comfort::default()
+        },
         ..QueueSpec::plain(Strategy::LongestIdle, ring_ms, wrap_ms, missed_max)
     }
 }
