@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use strowger_core::call::{CallRow, Cause, Seen, Stage};
 use strowger_core::ids::{CallId, LegId};
-use strowger_core::ivr::speech::Key;
+use strowger_core::ivr::speech::{Announcement, Key};
 use strowger_core::outstanding::{Audio, CallObserved, Effect, Phase, outstanding};
 use strowger_core::state::SharedState;
 use strowger_core::state::command::{Command, Observation, Refusal, Reply};
@@ -217,12 +217,14 @@ impl CallState {
             LegEvent::Played(audio) => {
                 match audio {
                     Audio::Prompt(_) => self.observed.greeted = true,
-                    Audio::Say(..) => self.observed.say = None,
+                    Audio::Say(_, Announcement::Waiting(_)) => self.observed.say = None,
                     // Asked for twice while it played, it is heard once more.
                     Audio::Advert(_) => self.observed.adverts = self.adverts(),
                     // The leg counts as hearing it, so that it is not played again before
                     // the call is over.
-                    Audio::Tone(_) => self.outbox.push(Observation::Confirmed { leg }),
+                    Audio::Tone(_) | Audio::Say(..) => {
+                        self.outbox.push(Observation::Confirmed { leg });
+                    }
                     Audio::Silence | Audio::Bridge(_) | Audio::Music(_) => {}
                 }
             }

@@ -178,6 +178,7 @@ impl Bench {
             site: Arc::new(site::site()),
             text: String::new(),
             base: 0,
+            times: Vec::new(),
             secrets: Vec::new(),
         }));
         bench

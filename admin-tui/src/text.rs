@@ -115,6 +115,20 @@ pub fn moment(time: &str) -> String {
     }
 }
 
+/// A length of time such as `90s`, `30m`, `2h` or `1d`, in seconds.
+///
+/// # Errors
+/// What to write instead.
+pub fn duration_s(text: &str) -> Result<u64, String> {
+    let units = [('s', 1), ('m', 60), ('h', 3_600), ('d', 86_400)];
+    let found = units.into_iter().find_map(|(unit, seconds)| {
+        let number = text.strip_suffix(unit)?.parse::<u64>().ok()?;
+        number.checked_mul(seconds)
+    });
+    let found = found.filter(|seconds| *seconds > 0);
+    found.ok_or_else(|| "write such as 90s, 30m, 2h or 1d".to_owned())
+}
+
 /// The time of day of an RFC 3339 time.
 pub fn time_of_day(time: &str) -> String {
     match time.parse::<jiff::Timestamp>() {
@@ -126,6 +140,25 @@ pub fn time_of_day(time: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lengths_of_time_have_a_unit() {
+        let table = [
+            ("90s", Some(90)),
+            ("30m", Some(1_800)),
+            ("2h", Some(7_200)),
+            ("1d", Some(86_400)),
+            ("2", None),
+            ("h", None),
+            ("0h", None),
+            ("-1h", None),
+            ("99999999999999999999d", None),
+            ("99999999999999999d", None),
+        ];
+        for (text, seconds) in table {
+            assert_eq!(duration_s(text).ok(), seconds, "{text}");
+        }
+    }
 
     #[test]
     fn controls_and_direction_marks_are_written_out() {

@@ -154,3 +154,19 @@ pub const APPLY_WAIT: Duration = Duration::from_secs(2);
 
 /// Skills of one agent in a site file.
 pub const SKILLS_PER_AGENT_MAX: usize = 64;
+
+/// Spans of opening hours on one day; more are refused with their line.
+pub const SPANS_PER_DAY_MAX: usize = 8;
+
+/// Holidays of one of the hours; more are refused with their line.
+pub const HOLIDAYS_MAX: usize = 1_000;
+
+/// Days for which opening hours are worked out ahead.
+pub const HOURS_AHEAD_DAYS: i32 = 15;
+
+/// Opening hours are worked out anew when less than this is left, ms: eight days, so that
+/// the week before is known for as long as nobody could do it.
+pub const HOURS_LEFT_MIN_MS: u64 = 8 * 24 * 3_600_000;
+
+/// How often the leader looks whether opening hours are to be worked out.
+pub const HOURS_LOOK: Duration = Duration::from_secs(60);

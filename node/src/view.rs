@@ -19,8 +19,10 @@ use strowger_core::state::event::{EventRow, Value, event_position};
 use strowger_core::time::TimeMs;
 
 mod customers;
+mod hours;
 
 pub use self::customers::{customer, import, interaction};
+pub use self::hours::{hours, hours_day};
 use crate::figures::{self, Of};
 use crate::peer::PeerStatus;
 

@@ -409,6 +409,66 @@ async fn commands_have_outcomes_and_events_can_be_resumed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn hours_are_shown_for_now_and_a_day_and_opened_by_hand() {
+    let bench = bench().await;
+    let days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+    let week = days
+        .map(|day| format!("{day} = \"00:00-24:00\"\n"))
+        .concat();
+    let text = format!(
+        "{SITE}[[hours]]\nname = \"office\"\ntimezone = \"Europe/Berlin\"\n{week}\
+         [[holiday]]\nhours = \"office\"\ndate = \"2027-01-01\"\nopen = \"\"\n"
+    );
+    let (status, _, said) = bench
+        .ask("POST", "/v1/site", Some(&upload(&text, &[], false)))
+        .await;
+    assert_eq!(status, 200, "{said}");
+    let now = bench.get("/v1/hours").await;
+    assert_eq!(text_at(&now, "/0/name"), "office");
+    assert_eq!(text_at(&now, "/0/state"), "open");
+    assert_eq!(now.pointer("/0/overridden_until_at"), Some(&Value::Null));
+
+    let by_hand = |open: Value, for_s: Value| {
+        json!({ "id": "h", "type": "hours_override", "hours": "office",
+            "open": open, "for_s": for_s })
+    };
+    let close = by_hand(json!(false), json!(3_600));
+    assert_eq!(bench.ask("POST", "/v1/commands", Some(&close)).await.0, 200);
+    let now = bench.get("/v1/hours/office").await;
+    assert_eq!(text_at(&now, "/state"), "closed");
+    let (until, next) = (
+        text_at(&now, "/overridden_until_at").to_owned(),
+        text_at(&now, "/next_change_at").to_owned(),
+    );
+    assert_eq!(until, next, "it opens when that is over");
+    let soon = by_hand(json!(false), json!(1));
+    assert_eq!(bench.ask("POST", "/v1/commands", Some(&soon)).await.0, 200);
+    tokio::time::sleep(Duration::from_millis(1_200)).await;
+    let now = bench.get("/v1/hours/office").await;
+    assert_eq!(text_at(&now, "/state"), "open", "it has expired by itself");
+    let endless = by_hand(json!(true), Value::Null);
+    let (status, body, _) = bench.ask("POST", "/v1/commands", Some(&endless)).await;
+    assert_eq!((status, text_at(&body, "/error/code")), (400, "SW0603"));
+
+    let day = bench.get("/v1/hours/office/days/2027-01-01").await;
+    assert_eq!(day.pointer("/holiday"), Some(&json!(true)));
+    assert_eq!(day.pointer("/spans"), Some(&json!([])));
+    let day = bench.get("/v1/hours/office/days/2027-03-28").await;
+    assert_eq!(day.pointer("/spans"), Some(&json!(["00:00-24:00"])));
+    let times = json!([{ "from_at": "2027-03-27T23:00:00.000Z",
+        "to_at": "2027-03-28T22:00:00.000Z" }]);
+    assert_eq!(day.pointer("/times"), Some(&times));
+    for (path, status) in [
+        ("/v1/hours/office/days/tomorrow", 400),
+        ("/v1/hours/other/days/2027-01-01", 404),
+        ("/v1/hours/other", 404),
+    ] {
+        assert_eq!(bench.ask("GET", path, None).await.0, status, "{path}");
+    }
+    bench.office.stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_known_secrets_are_applied_in_ten_seconds() {
     let bench = bench().await;
     let mut csv = String::from("extension,password\n");

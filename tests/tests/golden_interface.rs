@@ -80,6 +80,7 @@ fn verbs_are_named_as_promised() {
         ),
         ("queue", &["list", "show"]),
         ("call", &["list", "show", "hangup"]),
+        ("hours", &["list", "show", "open", "close", "follow"]),
         ("customer", &["import", "list", "show", "edit"]),
         ("cdr", &["list"]),
     ];

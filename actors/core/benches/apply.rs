@@ -118,6 +118,7 @@ fn assignments(agents: u32, queues: u32, waiting: u32, rounds: u32) {
                 target,
                 public: true,
                 greeting: None,
+                hours: None,
             };
             (format!("5{n:03}"), number)
         })

@@ -6,6 +6,7 @@
 //! may be added; none changes its name or meaning.
 
 mod customers;
+mod hours;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -14,6 +15,7 @@ pub use self::customers::{
     Customer, CustomerCard, CustomerImport, CustomerLine, CustomerPatch, CustomerProfile,
     CustomerReject, CustomerUpload, Interaction,
 };
+pub use self::hours::{Hours, HoursDay, HoursTime};
 
 /// A node of the cluster as the answering node sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -579,6 +581,15 @@ pub enum Action {
     NodeRemove {
         /// Node.
         node: String,
+    },
+    /// Opens or closes hours by hand for a while.
+    HoursOverride {
+        /// Name of the hours.
+        hours: String,
+        /// True to open, false to close; `null` to follow the site again.
+        open: Option<bool>,
+        /// For how long, seconds; needed to open or close.
+        for_s: Option<u64>,
     },
 }
 

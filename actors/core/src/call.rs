@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::{
     AgentId, BlobId, CallId, CustomerId, Extension, LegId, NodeId, QueueName, TenantId, TrunkName,
 };
+use crate::ivr::speech::{Announcement, Language};
 use crate::number::E164;
 use crate::time::TimeMs;
 
@@ -114,6 +115,11 @@ impl Cause {
     pub const REMOVED: Self = Self {
         status: 480,
         q850: 31,
+    };
+    /// Nobody is there at this time; the caller was told so (Q.850: call rejected).
+    pub const CLOSED: Self = Self {
+        status: 480,
+        q850: 21,
     };
     /// No codec in common.
     pub const NO_CODEC: Self = Self {
@@ -452,6 +458,17 @@ pub enum Stage {
     Confirming(Confirmation),
     /// Over; legs are being cleared.
     Clearing,
+    /// The caller is being told something, once; then the call ends.
+    Telling {
+        /// Language of what is said.
+        language: Language,
+        /// What is said.
+        what: Announcement,
+        /// How it ends then.
+        ending: (Disposition, Cause),
+        /// When it ends at the latest.
+        until: TimeMs,
+    },
 }
 
 /// A live call.
@@ -559,7 +576,7 @@ impl CallRow {
                 "held"
             }
             Stage::Bridged { .. } => "bridged",
-            Stage::Confirming(_) => "announcing",
+            Stage::Confirming(_) | Stage::Telling { .. } => "announcing",
             Stage::Clearing => "clearing",
         }
     }

@@ -241,6 +241,7 @@ impl CustomerId {
     }
 }
 name!(SkillName, "A skill agents have at a level from 1 to 10.");
+name!(HoursName, "Opening hours, by the name in the site file.");
 name!(TeamName, "A team of agents, by the name in the site file.");
 
 /// The content address of a blob: BLAKE3 of its bytes.

@@ -9,6 +9,7 @@
 //! | [`ids`], [`time`], [`limits`] | typed identifiers, milliseconds, every bound in one place |
 //! | [`call`], [`route`] | calls and legs as rows; what a dialled number means |
 //! | [`floor`] | queues, agents, assignments, registrations, service addresses |
+//! | [`hours`] | opening hours as intervals in UTC |
 //! | [`number`] | telephone numbers as the world writes them |
 //! | [`cdr`] | what is left of a call when it has ended |
 //! | [`crm`] | customers, their contacts, imports; as rows, never held in memory |
@@ -28,6 +29,8 @@ pub mod cdr;
 pub mod crm;
 #[cfg(feature = "machine")]
 pub mod floor;
+#[cfg(feature = "machine")]
+pub mod hours;
 pub mod ids;
 pub mod ivr;
 pub mod limits;

@@ -150,3 +150,10 @@ pub const EXPLANATION_BYTES: usize = 2_048;
 
 /// Agents looked at for the exclusions an explanation names; the others are counted.
 pub const EXPLAINED_AGENTS: usize = 64;
+
+/// How long a caller is told something before the call ends all the same, ms: longer than
+/// anything that is said.
+pub const TELLING_MS: u64 = 60_000;
+
+/// How long hours may be opened or closed by hand, ms: a year.
+pub const OVERRIDE_MAX_MS: u64 = 366 * 24 * 3_600_000;

@@ -179,6 +179,7 @@ fn desired_audio(row: &CallRow, leg: &LegRow, observed: &CallObserved) -> Audio 
             caller.map_or(Audio::Silence, Audio::Bridge)
         }
         Stage::Confirming(confirmation) if incoming => Audio::Tone(*confirmation),
+        Stage::Telling { language, what, .. } if incoming => Audio::Say(*language, *what),
         _ => Audio::Silence,
     }
 }

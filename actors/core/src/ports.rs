@@ -58,6 +58,8 @@ pub enum Table {
     Failing = 25,
     /// Places kept for callers who left, by tenant, queue and number.
     Place = 28,
+    /// Opening hours, by tenant and name.
+    Hours = 30,
     /// Call detail records, by end time and call id. Stored apart from the floor.
     Cdr = 64,
     /// Call detail records by call id, pointing to the row in `Cdr`.

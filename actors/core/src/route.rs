@@ -4,8 +4,9 @@
 //! routes. Callers who have not proved who they are reach public numbers only.
 
 use crate::call::{Caller, Cause};
-use crate::ids::{BlobId, Extension, QueueName};
-use crate::site::{NumberSpec, RouteSpec, Site, Target};
+use crate::ids::{BlobId, Extension, HoursName, QueueName};
+use crate::ivr::speech::Language;
+use crate::site::{Closed, NumberSpec, RouteSpec, Site, Target};
 
 /// A code dialled by an agent's phone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,12 +64,19 @@ pub enum Destination {
     },
     /// A feature code of the phone at this extension.
     Code(FeatureCode, Extension),
+    /// To be told in this language that nobody is there at this time.
+    Closed(Language),
     /// Nowhere.
     Refused(Cause),
 }
 
-/// Decides where `to` leads for `from`.
-pub fn route(site: &Site, from: &Caller, to: &str) -> Destination {
+/// Decides where `to` leads for `from` while these hours are open.
+pub fn route(
+    site: &Site,
+    is_open: impl Fn(&HoursName) -> bool,
+    from: &Caller,
+    to: &str,
+) -> Destination {
     if let (Some(code), Some(extension)) = (FeatureCode::from_digits(to), &from.extension) {
         return Destination::Code(code, extension.clone());
     }
@@ -82,7 +90,7 @@ pub fn route(site: &Site, from: &Caller, to: &str) -> Destination {
         };
     }
     if let Some(number) = site.numbers.get(to) {
-        return to_number(site, number, trusted);
+        return to_number(site, is_open, number, trusted);
     }
     if from.extension.is_some() {
         return to_trunk(site, to);
@@ -94,15 +102,31 @@ pub fn route(site: &Site, from: &Caller, to: &str) -> Destination {
     })
 }
 
-fn to_number(site: &Site, number: &NumberSpec, trusted: bool) -> Destination {
+fn to_number(
+    site: &Site,
+    is_open: impl Fn(&HoursName) -> bool,
+    number: &NumberSpec,
+    trusted: bool,
+) -> Destination {
     if !number.public && !trusted {
         return Destination::Refused(Cause::FORBIDDEN);
     }
-    match &number.target {
+    match &number.hours {
+        Some((hours, closed)) if !is_open(hours) => match closed {
+            // A greeting speaks of what the caller would have reached.
+            Closed::To(target) => to_target(site, target, None),
+            Closed::Told(language) => Destination::Closed(*language),
+        },
+        _ => to_target(site, &number.target, number.greeting),
+    }
+}
+
+fn to_target(site: &Site, target: &Target, greeting: Option<BlobId>) -> Destination {
+    match target {
         Target::Extension(extension) => Destination::Extension(extension.clone()),
         Target::Queue(queue) => Destination::Queue {
             queue: queue.clone(),
-            greeting: number.greeting,
+            greeting,
             music: site.queues.get(queue).and_then(|spec| spec.music),
         },
     }

@@ -8,7 +8,10 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::floor::figure::Formula;
-use crate::ids::{AgentId, BlobId, Extension, QueueName, SkillName, TeamName, TenantId, TrunkName};
+use crate::hours::HoursSpec;
+use crate::ids::{
+    AgentId, BlobId, Extension, HoursName, QueueName, SkillName, TeamName, TenantId, TrunkName,
+};
 use crate::ivr::speech::{Key, Language};
 use crate::limits;
 use crate::skill::SkillRule;
@@ -109,6 +112,17 @@ pub struct NumberSpec {
     pub public: bool,
     /// Prompt played once before the target, after the answer.
     pub greeting: Option<BlobId>,
+    /// Hours outside which it leads elsewhere; `None` = always open.
+    pub hours: Option<(HoursName, Closed)>,
+}
+
+/// What becomes of callers outside the hours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Closed {
+    /// They go there instead, without the greeting.
+    To(Target),
+    /// They are told that nobody is there, in this language, and the call ends.
+    Told(Language),
 }
 
 /// What waiting callers hear beside music and where they may go.
@@ -386,6 +400,8 @@ pub struct Site {
     pub numbers: BTreeMap<String, NumberSpec>,
     /// Queues by name.
     pub queues: BTreeMap<QueueName, QueueSpec>,
+    /// Opening hours by name.
+    pub hours: BTreeMap<HoursName, HoursSpec>,
     /// Agents by id.
     pub agents: BTreeMap<AgentId, AgentSpec>,
     /// Reasons for a pause in the order written; when there are any, one must be given.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::render::Output;
+use crate::text;
 
 /// Operator commands of the Strowger telephone exchange.
 #[derive(Debug, Parser)]
@@ -83,6 +84,12 @@ pub enum Verb {
         /// What to do.
         #[command(subcommand)]
         verb: ThingVerb,
+    },
+    /// Opening hours
+    Hours {
+        /// What to do.
+        #[command(subcommand)]
+        verb: HoursVerb,
     },
     /// Live calls
     Call {
@@ -351,6 +358,42 @@ pub enum CallVerb {
         id: String,
         /// The agent
         agent: String,
+    },
+}
+
+/// Verbs of opening hours.
+#[derive(Debug, Subcommand)]
+pub enum HoursVerb {
+    /// List all, with their state now and its next change
+    List,
+    /// Show one
+    Show {
+        /// Its name
+        name: String,
+        /// The spans of this day instead, such as 2027-01-01
+        #[arg(long, value_name = "DATE")]
+        date: Option<String>,
+    },
+    /// Open them by hand for a while
+    Open {
+        /// Its name
+        name: String,
+        /// How long, such as 90s, 30m, 2h or 1d
+        #[arg(long = "for", value_name = "TIME", value_parser = text::duration_s)]
+        for_s: u64,
+    },
+    /// Close them by hand for a while
+    Close {
+        /// Its name
+        name: String,
+        /// How long, such as 90s, 30m, 2h or 1d
+        #[arg(long = "for", value_name = "TIME", value_parser = text::duration_s)]
+        for_s: u64,
+    },
+    /// Let them follow the site again
+    Follow {
+        /// Its name
+        name: String,
     },
 }
 

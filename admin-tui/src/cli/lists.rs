@@ -29,6 +29,7 @@ pub fn run(session: &Session, verb: Verb) -> Result<Exit, Failure> {
         | Verb::Extension { .. }
         | Verb::Agent { .. }
         | Verb::Call { .. }
+        | Verb::Hours { .. }
         | Verb::Customer { .. }
         | Verb::Why { .. }
         | Verb::Events { .. }

@@ -5,6 +5,7 @@ mod customer;
 mod doctor;
 mod events;
 mod extension;
+mod hours;
 mod import;
 mod lists;
 mod site;
@@ -83,6 +84,7 @@ fn run(args: Args) -> Result<Exit, Failure> {
         Verb::Node { verb } => node(&session, verb),
         Verb::Agent { verb } => agent(&session, verb),
         Verb::Call { verb } => call(&session, verb),
+        Verb::Hours { verb } => hours::run(&session, verb),
         Verb::Customer { verb } => customer::run(&session, verb),
         Verb::Why { call } => why(&session, &call),
         Verb::Extension { verb } => extension::run(&session, verb),

@@ -521,6 +521,11 @@ pub fn describe(action: &Action) -> String {
         Action::NodeDrain { node } => format!("drain {node}"),
         Action::NodeUndrain { node } => format!("undrain {node}"),
         Action::NodeRemove { node } => format!("remove {node}"),
+        Action::HoursOverride { hours, open, .. } => match open {
+            Some(true) => format!("open the hours {hours}"),
+            Some(false) => format!("close the hours {hours}"),
+            None => format!("let the hours {hours} follow the site"),
+        },
     };
     crate::text::clean(&text).into_owned()
 }

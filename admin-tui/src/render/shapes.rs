@@ -53,6 +53,14 @@ shapes! {
     QUEUE: ["QUEUE" "name", "STRATEGY" "strategy", "WAITING" "waiting",
         "LONGEST" "longest_wait_ms", "READY" "agents_ready", "SIGNED IN" "agents_signed_in"],
         csv ["name" "strategy" "waiting" "longest_wait_ms" "agents_ready" "agents_signed_in"];
+    /// Opening hours.
+    HOURS: ["HOURS" "name", "STATE" "state", "NEXT CHANGE" "next_change_at",
+        "BY HAND UNTIL" "overridden_until_at", "TIME ZONE" "timezone", "NUMBERS" "numbers"],
+        csv ["name" "state" "next_change_at" "overridden_until_at" "timezone" "numbers"];
+    /// Opening hours on a day.
+    HOURS_DAY: ["HOURS" "name", "DATE" "date", "HOLIDAY" "holiday", "TIME ZONE" "timezone",
+        "OPEN" "spans"],
+        csv ["name" "date" "holiday" "timezone" "spans"];
     /// A live call.
     CALL: ["CALL" "id", "STATE" "state", "FROM" "from", "TO" "to", "SINCE" "started_at",
         "QUEUE" "queue", "AGENT" "agent", "PLACE" "position", "WAIT" "wait_ms",

@@ -8,7 +8,7 @@ use axum::extract::State;
 use serde::Deserialize;
 use strowger_cluster::MemberError;
 use strowger_core::api;
-use strowger_core::ids::{AgentId, CallId, CustomerId, Extension, NodeId, TenantId};
+use strowger_core::ids::{AgentId, CallId, CustomerId, Extension, HoursName, NodeId, TenantId};
 use strowger_core::ports::{Outcome, Proposer};
 use strowger_core::state::command::{Action, Command, CrmChange, Reply};
 use strowger_core::state::machine::{decode_reply, encode_command};
@@ -114,7 +114,7 @@ pub async fn command(
         commit(&office, &command, limits::COMMIT_DEADLINE).await?;
         return Ok(done(id));
     }
-    let action = wanted(action)?;
+    let action = wanted(action, office.now())?;
     if let Action::Forget { node } = action {
         office.majority().await?;
         remove(&office, node).await?;
@@ -141,7 +141,7 @@ fn call_named(call: String) -> Result<CallId, Refused> {
         .map_err(|_| Refused::not_found(format!("live call {call}")))
 }
 
-fn wanted(action: api::Action) -> Result<Action, Refused> {
+fn wanted(action: api::Action, now: TimeMs) -> Result<Action, Refused> {
     let node = |text: String| {
         text.parse::<NodeId>()
             .map_err(|_| Refused::not_found(format!("node {text}")))
@@ -191,6 +191,21 @@ fn wanted(action: api::Action) -> Result<Action, Refused> {
             on: false,
         },
         api::Action::NodeRemove { node: id } => Action::Forget { node: node(id)? },
+        api::Action::HoursOverride {
+            open: Some(_),
+            for_s: None,
+            ..
+        } => {
+            return Err(Refused::bad_request(
+                "hours are opened or closed for some time",
+                "add for_s, seconds",
+            ));
+        }
+        api::Action::HoursOverride { hours, open, for_s } => Action::Override {
+            hours: HoursName::from(hours),
+            open,
+            until: now.plus(for_s.unwrap_or(0).saturating_mul(1_000)),
+        },
     })
 }
 

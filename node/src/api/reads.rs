@@ -145,6 +145,47 @@ pub async fn queue(State(office): Shared, Path(name): Path<String>) -> One<api::
     one(list, "queue", &name, |queue| queue.name == name)
 }
 
+/// Opening hours.
+#[utoipa::path(get, path = "/v1/hours", responses((status = 200, body = [api::Hours])))]
+pub async fn all_hours(State(office): Shared) -> Json<Vec<api::Hours>> {
+    let now = office.now();
+    Json(view::hours(&office.state.read(), now))
+}
+
+/// One of the opening hours.
+#[utoipa::path(get, path = "/v1/hours/{name}", params(("name" = String, Path)),
+    responses((status = 200, body = api::Hours), (status = 404, body = api::ErrorBody)))]
+pub async fn hours(State(office): Shared, Path(name): Path<String>) -> One<api::Hours> {
+    let now = office.now();
+    let list = view::hours(&office.state.read(), now);
+    one(list, "hours", &name, |hours| hours.name == name)
+}
+
+/// Opening hours on a day, past or to come, as the site in force has them.
+#[utoipa::path(get, path = "/v1/hours/{name}/days/{date}",
+    params(("name" = String, Path), ("date" = String, Path)),
+    responses((status = 200, body = api::HoursDay), (status = 400, body = api::ErrorBody),
+        (status = 404, body = api::ErrorBody)))]
+pub async fn hours_day(
+    State(office): Shared,
+    Path((name, date)): Path<(String, String)>,
+) -> One<api::HoursDay> {
+    let day = date.parse::<jiff::civil::Date>().map_err(|_| {
+        let what = format!("\"{date}\" is no date");
+        Refused::bad_request(what, "write such as 2027-01-01")
+    })?;
+    let site = {
+        let state = office.state.read();
+        super::tenant(&state).and_then(|tenant| state.site(&tenant).cloned())
+    };
+    let spec = site.as_ref().and_then(|site| {
+        let found = site.hours.iter().find(|(own, _)| own.as_str() == name);
+        found.map(|(_, spec)| spec)
+    });
+    let spec = spec.ok_or_else(|| Refused::not_found(format!("hours {name}")))?;
+    Ok(Json(view::hours_day(&name, spec, day)))
+}
+
 /// Live calls, oldest first.
 #[utoipa::path(get, path = "/v1/calls", responses((status = 200, body = [api::Call])))]
 pub async fn calls(State(office): Shared) -> Json<Vec<api::Call>> {

@@ -233,6 +233,7 @@ pub(super) async fn apply(
         )));
     }
     let command = SiteApply {
+        times: site::hours::times(&site, office.now()),
         site: Arc::new(site),
         text,
         base: plan.base,

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Display};
 
+use strowger_core::hours::{HoursSpec, Span};
 use strowger_core::ids::{AgentId, Extension, QueueName};
 use strowger_core::site::{
-    AgentSpec, CallerId, Choice, ExtensionSpec, NumberSpec, PauseSpec, QueueSpec, RelaxStep, Site,
-    TakeoverMode, Target, TrunkSpec,
+    AgentSpec, CallerId, Choice, Closed, ExtensionSpec, NumberSpec, PauseSpec, QueueSpec,
+    RelaxStep, Site, TakeoverMode, Target, TrunkSpec,
 };
 
 /// Lines shown; further ones are counted.
@@ -42,6 +43,7 @@ pub fn difference(old: Option<&Site>, new: &Site) -> Difference {
         queues: BTreeMap::new(),
         agents: BTreeMap::new(),
         pauses: Vec::new(),
+        hours: BTreeMap::new(),
         trunks: BTreeMap::new(),
         routes: Vec::new(),
         blobs: BTreeMap::new(),
@@ -79,6 +81,7 @@ pub fn difference(old: Option<&Site>, new: &Site) -> Difference {
         &new.numbers,
         number_fields,
     );
+    map(&mut lines, "hours", &before.hours, &new.hours, hours_fields);
     let queues = map(
         &mut lines,
         "queue",
@@ -186,7 +189,48 @@ fn number_fields(spec: &NumberSpec) -> Fields {
             "greeting",
             optional(spec.greeting.as_ref().map(short).as_ref()),
         ),
+        (
+            "hours",
+            optional(spec.hours.as_ref().map(|(hours, _)| hours)),
+        ),
+        (
+            "closed",
+            optional(spec.hours.as_ref().map(|(_, to)| closed(to)).as_ref()),
+        ),
     ]
+}
+
+fn hours_fields(spec: &HoursSpec) -> Fields {
+    let [mon, tue, wed, thu, fri, sat, sun] = &spec.week;
+    let holidays = spec.holidays.iter().map(|(day, spans)| {
+        let date = format!("{:04}-{:02}-{:02}", day.year, day.month, day.day);
+        format!("{date} {}", spans_words(spans))
+    });
+    vec![
+        ("timezone", spec.timezone.clone()),
+        ("mon", spans_words(mon)),
+        ("tue", spans_words(tue)),
+        ("wed", spans_words(wed)),
+        ("thu", spans_words(thu)),
+        ("fri", spans_words(fri)),
+        ("sat", spans_words(sat)),
+        ("sun", spans_words(sun)),
+        ("holidays", list(holidays)),
+    ]
+}
+
+fn spans_words(spans: &[Span]) -> String {
+    match spans {
+        [] => "closed".to_owned(),
+        _ => super::hours::words(spans),
+    }
+}
+
+fn closed(closed: &Closed) -> String {
+    match closed {
+        Closed::To(to) => target(to),
+        Closed::Told(language) => format!("announcement {}", language.as_str()),
+    }
 }
 
 fn queue_fields(spec: &QueueSpec) -> Fields {

@@ -8,6 +8,7 @@ mod comfort;
 mod crm;
 pub mod diff;
 mod floor;
+pub mod hours;
 pub mod import;
 pub mod range;
 mod read;
@@ -89,5 +90,7 @@ pub fn digest_name(algorithm: DigestAlgorithm) -> &'static str {
     }
 }
 
+#[cfg(test)]
+mod hours_tests;
 #[cfg(test)]
 mod tests;

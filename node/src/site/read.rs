@@ -12,7 +12,7 @@ use strowger_core::site::{
 };
 
 use super::floor::Named;
-use super::{SiteRead, crm, import, range, trunk, users};
+use super::{SiteRead, crm, hours, import, range, trunk, users};
 use crate::document::{At, Section, nearest};
 use crate::fault::{Fault, code};
 use crate::limits;
@@ -49,6 +49,7 @@ impl<'d, 't, 'a> Reading<'d, 't, 'a> {
             queues: BTreeMap::new(),
             agents: BTreeMap::new(),
             pauses: Vec::new(),
+            hours: BTreeMap::new(),
             trunks: BTreeMap::new(),
             routes: Vec::new(),
             blobs: BTreeMap::new(),
@@ -79,6 +80,8 @@ impl<'d, 't, 'a> Reading<'d, 't, 'a> {
         let trunks = self.parts("trunk")?;
         let routes = self.parts("route")?;
         let tiers = self.parts("tier")?;
+        let hours = self.parts("hours")?;
+        let holidays = self.parts("holiday")?;
         self.root.finish()?;
         self.read.site.tiers = crm::tiers(tiers)?;
         let mut rest = Rest {
@@ -87,6 +90,7 @@ impl<'d, 't, 'a> Reading<'d, 't, 'a> {
             read: self.read,
             named: Named::default(),
             ways: Vec::new(),
+            hours_at: Vec::new(),
         };
         extensions
             .into_iter()
@@ -99,6 +103,11 @@ impl<'d, 't, 'a> Reading<'d, 't, 'a> {
         teams.into_iter().try_for_each(|part| rest.team(part))?;
         pauses.into_iter().try_for_each(|part| rest.pause(part))?;
         queues.into_iter().try_for_each(|part| rest.queue(part))?;
+        hours.into_iter().try_for_each(|part| rest.hours(part))?;
+        holidays
+            .into_iter()
+            .try_for_each(|part| rest.holiday(part))?;
+        rest.hours_open()?;
         numbers.into_iter().try_for_each(|part| rest.number(part))?;
         agents.into_iter().try_for_each(|part| rest.agent(part))?;
         rest.named_by_queues()?;
@@ -138,6 +147,8 @@ pub(super) struct Rest<'a> {
     pub(super) named: Named,
     /// Queues that ways out of others lead to.
     pub(super) ways: Vec<At<String>>,
+    /// Where opening hours are written.
+    pub(super) hours_at: Vec<At<String>>,
 }
 
 impl<'a> Rest<'a> {
@@ -223,20 +234,9 @@ impl<'a> Rest<'a> {
         let target = part.required("target")?;
         let public = part.flag("public")?.unwrap_or(false);
         let greeting = part.text("greeting")?;
+        let hours = self.number_hours(&mut part)?;
         part.finish()?;
-        let target = match target.value.split_once(':') {
-            Some(("queue", name)) => Target::Queue(self.queue_named(name, &target.place)?),
-            Some(("extension", name)) => {
-                Target::Extension(self.extension_named(name, &target.place)?)
-            }
-            _ => {
-                return Err(wrong(
-                    &target,
-                    "a target",
-                    "write queue:NAME or extension:NUMBER",
-                ));
-            }
-        };
+        let target = self.target(&target)?;
         let greeting = greeting.map(|greeting| self.sound(&greeting)).transpose()?;
         if let Some(fault) = import::check_number(&number, &self.read.site.imported) {
             return Err(fault);
@@ -250,6 +250,7 @@ impl<'a> Rest<'a> {
             target,
             public,
             greeting,
+            hours,
         };
         let known = self.read.site.numbers.insert(number.value.clone(), spec);
         if taken || known.is_some() {
@@ -259,6 +260,21 @@ impl<'a> Rest<'a> {
             ));
         }
         Ok(())
+    }
+
+    /// Where a number leads.
+    pub(super) fn target(&self, text: &At<String>) -> Result<Target, Fault> {
+        match text.value.split_once(':') {
+            Some(("queue", name)) => Ok(Target::Queue(self.queue_named(name, &text.place)?)),
+            Some(("extension", name)) => {
+                let extension = self.extension_named(name, &text.place)?;
+                Ok(Target::Extension(extension))
+            }
+            _ => {
+                let next = "write queue:NAME or extension:NUMBER";
+                Err(wrong(text, "a target", next))
+            }
+        }
     }
 
     fn trunk(&mut self, mut part: Part<'_, '_>) -> Result<(), Fault> {
@@ -485,11 +501,7 @@ fn tenant(root: &mut Part<'_, '_>) -> Result<Tenant, Fault> {
     }
     let timezone = match part.text("timezone")? {
         None => "UTC".to_owned(),
-        Some(text) if jiff::tz::TimeZone::get(&text.value).is_ok() => text.value,
-        Some(text) => {
-            let next = "use a name of the IANA database, such as \"Asia/Shanghai\"";
-            return Err(wrong(&text, "a time zone", next));
-        }
+        Some(text) => hours::zone_named(text)?,
     };
     let numbering = crm::numbering(&mut part)?;
     part.finish()?;

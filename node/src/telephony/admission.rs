@@ -164,11 +164,13 @@ async fn commit(shared: Arc<Shared>, invite: IncomingInvite, admitted: Admitted)
 
 /// The called number with its country code, when the call leaves the exchange.
 fn called(admitted: &Admitted) -> Option<E164> {
-    match route(&admitted.site, &admitted.from, &admitted.to) {
+    // Hours lead nowhere beyond the exchange, open or closed.
+    match route(&admitted.site, |_| true, &admitted.from, &admitted.to) {
         Destination::Trunk { number, .. } => numbering::e164(&admitted.site.numbering, &number),
         Destination::Extension(_)
         | Destination::Queue { .. }
         | Destination::Code(..)
+        | Destination::Closed(_)
         | Destination::Refused(_) => None,
     }
 }

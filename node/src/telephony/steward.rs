@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use strowger_cluster::Liveness;
-use strowger_core::ids::NodeId;
+use strowger_core::ids::{NodeId, TenantId};
 use strowger_core::state::command::{Command, Reply};
 use strowger_core::time::TimeMs;
 use tracing::{debug, info, warn};
 
 use super::Shared;
 use super::wake::WakeHub;
+use crate::{limits, site};
 
 /// How often liveness is looked at without an event.
 const LOOK: Duration = Duration::from_millis(50);
@@ -34,6 +35,7 @@ pub async fn keep(shared: Arc<Shared>, wakes: WakeHub) {
     tokio::spawn(tick(Arc::clone(&shared), wakes));
     tokio::spawn(lease(Arc::clone(&shared)));
     tokio::spawn(compare(Arc::clone(&shared)));
+    tokio::spawn(hours(Arc::clone(&shared)));
     let mut events = shared.cluster.events();
     loop {
         announce(&shared).await;
@@ -176,6 +178,39 @@ async fn compare(shared: Arc<Shared>) {
             && let Err(why) = shared.desk.propose(&Command::Compare, PROPOSE).await
         {
             debug!(%why, "no comparison of hashes");
+        }
+    }
+}
+
+/// As leader, works opening hours out further before they are known no more.
+async fn hours(shared: Arc<Shared>) {
+    let mut every = tokio::time::interval(limits::HOURS_LOOK);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        if shared.cluster.leader() != Some(shared.node.0) {
+            continue;
+        }
+        let (now, sites) = {
+            let state = shared.state.read();
+            let now = state.meta.now.max(wall_clock());
+            let ripe = |tenant: &TenantId| {
+                let mut own = state.hours.values().filter(|row| row.tenant == *tenant);
+                own.any(|row| row.times.until.since(now) < limits::HOURS_LEFT_MIN_MS)
+            };
+            let sites = state.sites.iter().filter(|(tenant, _)| ripe(tenant));
+            let sites: Vec<_> = sites.map(|(_, row)| Arc::clone(row)).collect();
+            (now, sites)
+        };
+        for row in sites {
+            let command = Command::HoursSet {
+                tenant: row.site.tenant.clone(),
+                site_version: row.version,
+                times: site::hours::times(&row.site, now),
+            };
+            if let Err(why) = shared.desk.propose(&command, PROPOSE).await {
+                debug!(%why, "opening hours are not worked out further yet");
+            }
         }
     }
 }

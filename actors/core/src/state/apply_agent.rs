@@ -42,6 +42,9 @@ impl State {
             Action::ExtendWrapUp { agent, by_ms } => {
                 self.extend_wrap_up(&(tenant.clone(), agent), by_ms)
             }
+            Action::Override { hours, open, until } => {
+                self.override_hours(tenant, hours, open, until)
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use crate::call::{
 };
 use crate::floor::agent::Activity;
 use crate::floor::figure::Fact;
-use crate::ids::{AgentId, BlobId, CallId, Extension, LegId, QueueName};
+use crate::ids::{AgentId, BlobId, CallId, Extension, HoursName, LegId, QueueName};
 use crate::limits;
 use crate::ports::Rows;
 use crate::route::{Destination, route};
@@ -51,7 +51,8 @@ impl State {
         let Some(site) = self.site(&arrived.tenant).cloned() else {
             return Reply::Refused(Refusal::NotFound(format!("tenant {}", arrived.tenant)));
         };
-        let destination = route(&site, &arrived.from, &arrived.to);
+        let is_open = |hours: &HoursName| self.is_open(&arrived.tenant, hours);
+        let destination = route(&site, is_open, &arrived.from, &arrived.to);
         let party = self.find_party(rows, &arrived);
         let mut call = self.new_call(arrived);
         let (id, leg) = (
@@ -101,6 +102,10 @@ impl State {
             }
             Destination::Code(code, extension) => {
                 self.feature_code(id, code, &(tenant, extension));
+                None
+            }
+            Destination::Closed(language) => {
+                self.tell_closed(id, language);
                 None
             }
         };
@@ -517,6 +522,7 @@ impl State {
                 Stage::Confirming(_) => {
                     self.clear_call(id, (Disposition::Answered, Cause::NORMAL));
                 }
+                Stage::Telling { ending, .. } => self.clear_call(id, ending),
                 Stage::Bridged { .. } | Stage::Clearing => {}
             },
             LegRole::Extension(_) => {
@@ -624,11 +630,13 @@ impl State {
     }
 
     fn confirmed(&mut self, id: CallId, leg: LegId) {
-        let confirming = self.calls.get(&id).is_some_and(|call| {
-            matches!(call.stage, Stage::Confirming(_)) && call.leg(leg).is_some()
-        });
-        if confirming {
-            self.clear_call(id, (Disposition::Answered, Cause::NORMAL));
+        let call = self.calls.get(&id).filter(|call| call.leg(leg).is_some());
+        match call.map(|call| call.stage.clone()) {
+            Some(Stage::Confirming(_)) => {
+                self.clear_call(id, (Disposition::Answered, Cause::NORMAL));
+            }
+            Some(Stage::Telling { ending, .. }) => self.clear_call(id, ending),
+            _ => {}
         }
     }
 
@@ -641,6 +649,10 @@ impl State {
         match &call.stage {
             Stage::Ringing { until } if *until <= now => {
                 self.clear_call(id, (Disposition::NoAnswer, Cause::NO_ANSWER));
+            }
+            Stage::Telling { until, ending, .. } if *until <= now => {
+                let ending = *ending;
+                self.clear_call(id, ending);
             }
             Stage::Waiting => {
                 self.offers_due(id);

@@ -236,6 +236,7 @@ impl State {
         }
         self.sites.insert(tenant.clone(), Arc::new(row));
         self.batch.sites.insert(tenant.clone());
+        self.site_hours(&tenant, &site, apply.times);
         self.site_queues(&tenant, &site);
         self.site_addresses(&site);
         self.site_registrations(&tenant, &site);

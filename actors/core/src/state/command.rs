@@ -9,7 +9,8 @@ use crate::call::{Caller, Cause, Codec};
 use crate::crm::{ImportRow, Profile, Reject};
 use crate::floor::phone::PhoneName;
 use crate::floor::registration::{Binding, Register};
-use crate::ids::{AgentId, CallId, CustomerId, Extension, LegId, NodeId, TenantId};
+use crate::hours::OpenTimes;
+use crate::ids::{AgentId, CallId, CustomerId, Extension, HoursName, LegId, NodeId, TenantId};
 use crate::ivr::speech::Key;
 use crate::number::E164;
 use crate::site::Site;
@@ -89,6 +90,16 @@ pub enum Command {
     },
     /// A phone answers again, or no more. Observation, committed on a change only.
     PhoneSeen(PhoneSeen),
+    /// Opening hours were worked out further. Proposed by the leader; refused when another
+    /// site is in force than the one they were worked out from.
+    HoursSet {
+        /// Whose hours.
+        tenant: TenantId,
+        /// Version of the site they were worked out from.
+        site_version: u64,
+        /// The times; hours that are not named stay.
+        times: Vec<OpenTimes>,
+    },
 }
 
 /// What may become of customers. Decisions.
@@ -158,6 +169,8 @@ pub struct SiteApply {
     pub base: u64,
     /// Sealed secrets of extensions that are new or changed. Others stay.
     pub secrets: Vec<(Extension, Vec<u8>)>,
+    /// When its hours are open, worked out for the days to come.
+    pub times: Vec<OpenTimes>,
 }
 
 /// A new call.
@@ -217,7 +230,7 @@ pub enum Observation {
         /// The exported dialog.
         checkpoint: Vec<u8>,
     },
-    /// The confirmation tone of a feature code has been played.
+    /// The confirmation tone of a feature code, or what ends a call, has been played.
     Confirmed {
         /// The leg.
         leg: LegId,
@@ -301,6 +314,15 @@ pub enum Action {
         agent: AgentId,
         /// By this, ms.
         by_ms: u64,
+    },
+    /// Opens or closes hours for a while, whatever the times say.
+    Override {
+        /// The hours.
+        hours: HoursName,
+        /// Open or closed; `None` lets the times hold again.
+        open: Option<bool>,
+        /// From then on the times hold again.
+        until: TimeMs,
     },
 }
 

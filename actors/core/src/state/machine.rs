@@ -230,6 +230,11 @@ impl State {
                 hash,
             } => self.hash_told(node, incarnation, index, hash),
             Command::PhoneSeen(seen) => self.phone_seen(seen),
+            Command::HoursSet {
+                tenant,
+                site_version,
+                times,
+            } => self.hours_set(&tenant, site_version, times),
         };
         self.record_contacts(rows);
         self.rebalance();

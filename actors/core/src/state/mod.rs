@@ -9,6 +9,7 @@ mod apply_agent;
 mod apply_call;
 mod apply_cluster;
 pub mod apply_crm;
+mod apply_hours;
 mod apply_phone;
 mod apply_registration;
 mod apply_trunk;
@@ -46,7 +47,10 @@ use crate::floor::phone::{FailingRow, PhoneName};
 use crate::floor::place::{PlaceKey, PlaceRow};
 use crate::floor::registration::RegistrationRow;
 use crate::floor::trunk::TrunkRow;
-use crate::ids::{AgentId, CallId, Extension, LegId, NodeId, QueueName, TenantId, TrunkName, mint};
+use crate::hours::HoursRow;
+use crate::ids::{
+    AgentId, CallId, Extension, HoursName, LegId, NodeId, QueueName, TenantId, TrunkName, mint,
+};
 use crate::site::Site;
 use crate::time::TimeMs;
 
@@ -110,6 +114,8 @@ pub struct State {
     pub leftovers: BTreeMap<LegId, LeftoverRow>,
     /// Places kept for callers who left.
     pub places: BTreeMap<PlaceKey, PlaceRow>,
+    /// Opening hours.
+    pub hours: BTreeMap<Of<HoursName>, HoursRow>,
     /// The comparison of hashes made last.
     pub compare: compare::CompareRow,
     /// Deadlines in order.
@@ -148,6 +154,7 @@ impl Default for State {
             failing: BTreeMap::new(),
             leftovers: BTreeMap::new(),
             places: BTreeMap::new(),
+            hours: BTreeMap::new(),
             compare: compare::CompareRow::default(),
             deadlines: BTreeSet::new(),
             occupied: BTreeMap::new(),

@@ -20,7 +20,8 @@ use crate::floor::explanation::Explanation;
 use crate::floor::figure::{Subject, Tally, figure_key, interval_key};
 use crate::floor::phone::PhoneName;
 use crate::floor::place::{PlaceKey, PlaceRow};
-use crate::ids::{AgentId, CallId, Extension, LegId, NodeId, TenantId, TrunkName};
+use crate::hours::HoursRow;
+use crate::ids::{AgentId, CallId, Extension, HoursName, LegId, NodeId, TenantId, TrunkName};
 use crate::limits;
 use crate::ports::{Rows, RowsRead, Table};
 use crate::time::TimeMs;
@@ -79,6 +80,7 @@ pub(super) struct Batch {
     pub(super) leftovers: BTreeSet<LegId>,
     pub(super) places: BTreeSet<PlaceKey>,
     pub(super) failing: BTreeSet<Of<PhoneName>>,
+    pub(super) hours: BTreeSet<Of<HoursName>>,
     pub(super) deadlines: Vec<(TimeMs, Deadline, bool)>,
     /// Sealed secrets to keep, or to delete.
     pub(super) secrets: Vec<(Of<Extension>, Option<Vec<u8>>)>,
@@ -250,6 +252,10 @@ impl State {
             let name = named(&key.0, &key.1.to_string());
             writer.set(Table::Failing, &name, self.failing.get(key));
         }
+        for key in &batch.hours {
+            let name = named(&key.0, key.1.as_str());
+            writer.set(Table::Hours, &name, self.hours.get(key));
+        }
         for leg in &batch.leftovers {
             writer.set(
                 Table::Leftover,
@@ -341,6 +347,10 @@ impl State {
             state
                 .failing
                 .insert((row.tenant.clone(), row.phone.clone()), row);
+        });
+        for_each(rows, Table::Hours, |row: HoursRow| {
+            let key = (row.tenant.clone(), row.times.name.clone());
+            state.hours.insert(key, row);
         });
         for_each(rows, Table::Leftover, |row: super::LeftoverRow| {
             state.leftovers.insert(row.leg, row);

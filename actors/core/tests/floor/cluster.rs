@@ -367,6 +367,7 @@ fn the_secret_of_an_extension_leaves_the_site_with_it() {
         site: Arc::new(changed),
         text: String::new(),
         base: 2,
+        times: Vec::new(),
         secrets: Vec::new(),
     };
     world.propose(Command::SiteApply(command));

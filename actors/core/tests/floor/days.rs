@@ -191,6 +191,7 @@ fn site_of(plan: &Plan, turn: u8) -> Site {
             target: Target::Queue(QueueName::from(*name)),
             public: true,
             greeting: None,
+            hours: None,
         };
         site.numbers.insert(format!("40{}", &name[1..]), number);
     }

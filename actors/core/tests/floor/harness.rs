@@ -16,6 +16,7 @@ use strowger_core::floor::agent::AgentState;
 use strowger_core::floor::figure::{Subject, Tally, figure_key, interval_quarter};
 use strowger_core::floor::registration::{ContactWish, Register};
 use strowger_core::ids::{AgentId, CallId, Extension, LegId, NodeId, TrunkName};
+use strowger_core::ivr::speech::Announcement;
 use strowger_core::outstanding::{Audio, CallObserved, Effect, Phase, outstanding};
 use strowger_core::ports::{Meta, Proposal, RequestId, RowsRead, Table};
 use strowger_core::site::Site;
@@ -224,6 +225,7 @@ impl World {
             text: "text".to_string(),
             base,
             secrets: vec![(Extension::from("1001"), vec![7])],
+            times: Vec::new(),
         }))
     }
 
@@ -567,9 +569,11 @@ impl World {
                 seen.legs.entry(leg).or_default().audio = audio;
                 match audio {
                     Audio::Prompt(_) => seen.greeted = true,
-                    Audio::Say(..) => seen.say = None,
+                    Audio::Say(_, Announcement::Waiting(_)) => seen.say = None,
                     Audio::Advert(_) => seen.adverts += 1,
-                    Audio::Tone(_) => reports.push(Observation::Confirmed { leg }),
+                    Audio::Tone(_) | Audio::Say(..) => {
+                        reports.push(Observation::Confirmed { leg });
+                    }
                     Audio::Silence | Audio::Bridge(_) | Audio::Music(_) => {}
                 }
             }

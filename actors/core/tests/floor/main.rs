@@ -10,6 +10,7 @@ mod days;
 mod dispatch;
 mod figures;
 mod harness;
+mod hours;
 mod log;
 mod phone;
 mod queue;

@@ -56,6 +56,7 @@ fn number(target: Target, public: bool, greeting: Option<u8>) -> NumberSpec {
         target,
         public,
         greeting: greeting.map(|byte| BlobId([byte; 32])),
+        hours: None,
     }
 }
 
@@ -119,6 +120,7 @@ pub fn site() -> Site {
             (AgentId::from("eve"), eve),
         ]),
         pauses: Vec::new(),
+        hours: BTreeMap::new(),
         trunks: BTreeMap::from([(
             "out".into(),
             TrunkSpec {

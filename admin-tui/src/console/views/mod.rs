@@ -81,7 +81,8 @@ pub fn question(model: &Model, action: &Action) -> String {
         | Action::AgentReady { .. }
         | Action::CallCustomer { .. }
         | Action::NodeUndrain { .. }
-        | Action::NodeRemove { .. } => None,
+        | Action::NodeRemove { .. }
+        | Action::HoursOverride { .. } => None,
     };
     let mut question = what;
     if let Some(known) = known {
