@@ -10,6 +10,7 @@ use strowger_core::api;
 use strowger_core::call::{CallRow, Exit, LegRole, LegRow, Seen, Want};
 use strowger_core::cdr::CdrRow;
 use strowger_core::floor::agent::{AgentRow, AgentState};
+use strowger_core::floor::callback::CallbackState;
 use strowger_core::floor::explanation::Explanation;
 use strowger_core::floor::trunk::TrunkRow;
 use strowger_core::ids::{AgentId, NodeId, SkillName};
@@ -451,6 +452,33 @@ pub fn explanation(row: &Explanation) -> api::Explanation {
     }
 }
 
+/// Callbacks that stand, in the order they were taken.
+pub fn callbacks(state: &State) -> Vec<api::Callback> {
+    let rows = state.callbacks.values();
+    rows.map(|row| {
+        let (next_at, attempt) = match &row.state {
+            CallbackState::Waiting => (None, None),
+            CallbackState::Resting { until } => (Some(until.rfc3339()), None),
+            CallbackState::Dialling { call, agent } => (None, Some((call, agent))),
+        };
+        api::Callback {
+            id: row.id.to_string(),
+            queue: row.queue.to_string(),
+            number: row.from.number.clone(),
+            to: row.to.clone(),
+            state: row.state.as_str().to_owned(),
+            taken_at: row.taken_at.rfc3339(),
+            since: row.since.rfc3339(),
+            attempts: u64::from(row.attempts),
+            next_at,
+            call: attempt.map(|(call, _)| call.to_string()),
+            agent: attempt.map(|(_, agent)| agent.to_string()),
+            customer: row.customer.as_ref().map(ToString::to_string),
+        }
+    })
+    .collect()
+}
+
 /// Trunks, with the channels that live calls and leftovers of lost ones hold.
 pub fn trunks(state: &State) -> Vec<api::Trunk> {
     let sites = state.sites.iter();
@@ -503,6 +531,7 @@ pub fn cdr(key: &[u8], row: &CdrRow) -> api::Cdr {
         queue: row.queue.as_ref().map(ToString::to_string),
         agent: row.agent.as_ref().map(ToString::to_string),
         customer: row.customer.as_ref().map(ToString::to_string),
+        callback: row.callback.map(|call| call.to_string()),
         node: Some(row.node.to_string()),
         disposition: row.disposition.as_str().to_owned(),
         sip_status: Some(row.cause.status),

@@ -327,6 +327,9 @@ pub struct Cdr {
     pub sip_status: Option<u16>,
     /// Q.850 cause.
     pub q850: Option<u16>,
+    /// The callback it was an attempt of, by the call that took it.
+    #[serde(default)]
+    pub callback: Option<String>,
     /// Queues left for another destination by rule, oldest first.
     #[serde(default)]
     pub exits: Vec<Exit>,
@@ -414,6 +417,35 @@ pub struct ExtensionInfo {
     pub registrations: u64,
     /// Agents who work here.
     pub agents: Vec<String>,
+}
+
+/// A customer to be called back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Callback {
+    /// The call that took it; attempts name it.
+    pub id: String,
+    /// Queue.
+    pub queue: String,
+    /// Whom to call.
+    pub number: String,
+    /// Number he had dialled, which he is shown.
+    pub to: String,
+    /// `waiting`, `dialling` or `resting` between two attempts.
+    pub state: String,
+    /// When he asked for it.
+    pub taken_at: String,
+    /// From when on his wait counts.
+    pub since: String,
+    /// Attempts begun.
+    pub attempts: u64,
+    /// When it waits again after an attempt that failed.
+    pub next_at: Option<String>,
+    /// The attempt under way.
+    pub call: Option<String>,
+    /// The agent kept for it.
+    pub agent: Option<String>,
+    /// The customer.
+    pub customer: Option<String>,
 }
 
 /// A trunk.

@@ -469,6 +469,11 @@ pub enum Stage {
         /// When it ends at the latest.
         until: TimeMs,
     },
+    /// The customer of a callback is dialled; there is no caller's leg yet.
+    Dialling {
+        /// When the attempt is over.
+        until: TimeMs,
+    },
 }
 
 /// A live call.
@@ -494,6 +499,8 @@ pub struct CallRow {
     pub priority: i64,
     /// The agent the customer would best talk to.
     pub preferred: Option<AgentId>,
+    /// The callback it is an attempt of, by the call that took it.
+    pub callback: Option<CallId>,
     /// When it arrived.
     pub started_at: TimeMs,
     /// What it is doing.
@@ -578,6 +585,7 @@ impl CallRow {
             Stage::Bridged { .. } => "bridged",
             Stage::Confirming(_) | Stage::Telling { .. } => "announcing",
             Stage::Clearing => "clearing",
+            Stage::Dialling { .. } => "dialling",
         }
     }
 }

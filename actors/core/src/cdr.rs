@@ -22,6 +22,8 @@ pub struct CdrRow {
     pub to: String,
     /// Whether a phone of ours called.
     pub direction: Direction,
+    /// The callback it was an attempt of, by the call that took it.
+    pub callback: Option<CallId>,
     /// The customer at the other end.
     pub customer: Option<CustomerId>,
     /// When it arrived.
@@ -66,9 +68,11 @@ impl CdrRow {
             from: call.from.number.clone(),
             to: call.to.clone(),
             direction: match call.from.extension {
+                _ if call.callback.is_some() => Direction::Out,
                 Some(_) => Direction::Out,
                 None => Direction::In,
             },
+            callback: call.callback,
             customer: call.customer.clone(),
             started_at: call.started_at,
             queued_at: call.visit.as_ref().map(|visit| visit.entered_at),

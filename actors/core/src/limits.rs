@@ -21,6 +21,9 @@ pub const ADVERTS_PER_VISIT: u32 = 100;
 /// flood of calls that leave at once grows nothing.
 pub const PLACES_KEPT: usize = 10_000;
 
+/// Callbacks that stand in all queues; the key means nothing beyond them.
+pub const CALLBACKS: usize = 10_000;
+
 /// Queues a call may leave for another destination; then it ends, for it is sent round.
 pub const EXITS_PER_CALL: usize = 8;
 

@@ -133,7 +133,8 @@ pub fn outstanding(row: Option<&CallRow>, observed: &CallObserved) -> Vec<Effect
 }
 
 fn leg_step(row: &CallRow, leg: &LegRow, seen: &LegObserved, rings: bool) -> Option<Effect> {
-    let incoming = leg.role == LegRole::Caller;
+    // A customer called back is a caller whom we have dialled.
+    let incoming = leg.role == LegRole::Caller && leg.target.is_none();
     match (leg.want, seen.phase) {
         (_, Phase::Gone | Phase::Ending) => None,
         // Never sent, and no longer wanted: nothing to end on the wire.

@@ -60,6 +60,8 @@ pub enum Table {
     Place = 28,
     /// Opening hours, by tenant and name.
     Hours = 30,
+    /// Callbacks, by the id of the call that took each.
+    Callback = 29,
     /// Call detail records, by end time and call id. Stored apart from the floor.
     Cdr = 64,
     /// Call detail records by call id, pointing to the row in `Cdr`.

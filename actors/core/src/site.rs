@@ -149,6 +149,23 @@ pub struct Comfort {
     /// How long the place of a caller who left without an answer is kept for the same
     /// number, ms; 0 = not at all.
     pub redial_ms: u64,
+    /// Whether and how callers may be called back.
+    pub callback: Option<Callback>,
+}
+
+/// How a queue calls back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Callback {
+    /// The key that takes a callback.
+    pub key: Key,
+    /// How long a caller waits before it is offered and the key means something, ms.
+    pub after_ms: u64,
+    /// Attempts to reach the customer.
+    pub attempts: u32,
+    /// Pause between two attempts, ms.
+    pub pause_ms: u64,
+    /// Put before the number of a customer outside; a route must match what comes out.
+    pub prefix: String,
 }
 
 /// A queue.

@@ -97,6 +97,12 @@ pub enum Verb {
         #[command(subcommand)]
         verb: CallVerb,
     },
+    /// Customers to be called back
+    Callback {
+        /// What to do.
+        #[command(subcommand)]
+        verb: ListVerb,
+    },
     /// Trunks
     Trunk {
         /// What to do.

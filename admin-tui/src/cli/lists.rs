@@ -16,6 +16,9 @@ pub fn run(session: &Session, verb: Verb) -> Result<Exit, Failure> {
             session.one(&shape::CLUSTER, &cluster)
         }
         Verb::Queue { verb } => thing(session, "/v1/queues", &shape::QUEUE, &verb),
+        Verb::Callback {
+            verb: ListVerb::List,
+        } => session.list("/v1/callbacks", &shape::CALLBACK),
         Verb::Trunk { verb } => thing(session, "/v1/trunks", &shape::TRUNK, &verb),
         Verb::Registration {
             verb: ListVerb::List,

@@ -91,6 +91,7 @@ fn run(args: Args) -> Result<Exit, Failure> {
         Verb::Cluster { .. }
         | Verb::Registration { .. }
         | Verb::Queue { .. }
+        | Verb::Callback { .. }
         | Verb::Trunk { .. }
         | Verb::Cdr { .. }
         | Verb::Figures(_) => lists::run(&session, args.verb),

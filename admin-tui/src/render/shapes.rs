@@ -85,6 +85,12 @@ shapes! {
     /// An agent who could not take a call, part of an explanation.
     EXCLUDED: ["AGENT" "agent", "REASON" "reason"],
         csv ["agent" "reason"];
+    /// A customer to be called back.
+    CALLBACK: ["CALLBACK" "id", "NUMBER" "number", "QUEUE" "queue", "STATE" "state",
+        "TAKEN" "taken_at", "ATTEMPTS" "attempts", "NEXT" "next_at", "CALL" "call",
+        "AGENT" "agent"],
+        csv ["id" "queue" "number" "to" "state" "taken_at" "since" "attempts" "next_at" "call"
+            "agent" "customer"];
     /// A trunk.
     TRUNK: ["TRUNK" "name", "STATE" "state", "CHANNELS" "channels", "IN USE" "in_use",
         "PEAK" "peak", "RELEASING" "releasing", "REFUSED" "refused", "DOUBTFUL" "doubtful"],
@@ -96,7 +102,7 @@ shapes! {
         "SIP" "sip_status", "CURSOR" "cursor"],
         csv ["id" "cursor" "call" "from" "to" "started_at" "queued_at" "answered_at" "ended_at"
             "wait_ms" "talk_ms" "queue" "agent" "node" "disposition" "sip_status" "q850"
-            "customer" "legs"];
+            "customer" "callback" "legs"];
     /// A customer.
     CUSTOMER: ["CUSTOMER" "id", "NAME" "name", "TIER" "tier", "NUMBERS" "numbers",
         "TAGS" "tags", "OWNER" "owner", "LAST CONTACT" "last_contact_at",

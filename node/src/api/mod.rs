@@ -295,6 +295,7 @@ fn router(office: Arc<Office>) -> Router {
         .route("/v1/calls", get(reads::calls))
         .route("/v1/calls/{id}", get(reads::call))
         .route("/v1/calls/{id}/why", get(reads::why))
+        .route("/v1/callbacks", get(reads::callbacks))
         .route("/v1/trunks", get(reads::trunks))
         .route("/v1/trunks/{name}", get(reads::trunk))
         .route("/v1/cdrs", get(reads::cdrs))

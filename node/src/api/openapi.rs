@@ -30,6 +30,7 @@ use super::{changes, customers, health, imports, reads, reports, sites};
         reads::calls,
         reads::call,
         reads::why,
+        reads::callbacks,
         reads::trunks,
         reads::trunk,
         reads::cdrs,

@@ -226,6 +226,12 @@ pub async fn why(State(office): Shared, Path(id): Path<String>) -> One<Vec<api::
     found.map(Json).ok_or_else(missing)
 }
 
+/// Callbacks that stand.
+#[utoipa::path(get, path = "/v1/callbacks", responses((status = 200, body = [api::Callback])))]
+pub async fn callbacks(State(office): Shared) -> Json<Vec<api::Callback>> {
+    Json(view::callbacks(&office.state.read()))
+}
+
 /// Trunks.
 #[utoipa::path(get, path = "/v1/trunks", responses((status = 200, body = [api::Trunk])))]
 pub async fn trunks(State(office): Shared) -> Json<Vec<api::Trunk>> {

@@ -2,7 +2,7 @@
 
 use strowger_core::ids::{Extension, QueueName};
 use strowger_core::ivr::speech::{Key, Language};
-use strowger_core::site::{Comfort, Target};
+use strowger_core::site::{Callback, Comfort, Target};
 use strowger_core::state::comfort::overflow_loop;
 
 use super::read::{Part, Rest, referred, wrong};
@@ -32,15 +32,17 @@ impl Rest<'_> {
         let max_length = part.number("max_length", 1..=100_000)?;
         let overflow = part.text("overflow")?;
         let unstaffed = part.text("no_agents")?;
+        let callback = callback(part)?;
         let redial_s = part.number("redial_s", 0..=3_600)?;
 
         if let Some(seconds) = &announce_s
             && !(position || expected_wait || exit.is_some() || advert.is_some())
+            && callback.is_none()
         {
             return Err(alone(
                 &seconds.place,
                 "`announce_s` is set, but there is nothing to announce",
-                "add announce_position = true, announce_wait = true, an advert or an exit",
+                "add announce_position = true, announce_wait = true, an advert, an exit or a callback",
             ));
         }
         let advert = match (advert_key, advert) {
@@ -75,6 +77,19 @@ impl Rest<'_> {
                 "use two keys",
             ));
         }
+        if let Some((rule, place)) = &callback {
+            let others = [
+                advert.as_ref().map(|(key, _)| *key),
+                exit.as_ref().map(|(key, _)| *key),
+            ];
+            if others.contains(&Some(rule.key)) {
+                return Err(alone(
+                    place,
+                    "`callback_key` is the key of something else",
+                    "use a key for each",
+                ));
+            }
+        }
         let overflow = overflow.map(|target| self.way(&target)).transpose()?;
         let limit_place = max_wait_s.as_ref().map(|limit| limit.place.clone());
         let limit_place = limit_place.or(max_length.as_ref().map(|limit| limit.place.clone()));
@@ -103,6 +118,7 @@ impl Rest<'_> {
             max_wait,
             max_length,
             unstaffed,
+            callback: callback.map(|(rule, _)| rule),
             redial_ms: redial_s.map_or(REDIAL_S, |seconds| seconds.value) * 1_000,
         })
     }
@@ -152,6 +168,46 @@ impl Rest<'_> {
             None => fault,
         })
     }
+}
+
+/// How callers are called back, and where the file says so.
+fn callback(part: &mut Part<'_, '_>) -> Result<Option<(Callback, String)>, Fault> {
+    let key = part.text("callback_key")?;
+    let after_s = part.number("callback_after_s", 0..=3_600)?;
+    let attempts = part.number("callback_attempts", 1..=20)?;
+    let pause_s = part.number("callback_pause_s", 10..=86_400)?;
+    let prefix = part.text("callback_prefix")?;
+    let Some(key) = key else {
+        let numbers = [after_s, attempts, pause_s].into_iter().flatten();
+        let places = numbers.map(|number| number.place);
+        let place = places.chain(prefix.map(|text| text.place)).next();
+        return match place {
+            Some(place) => Err(alone(
+                &place,
+                "callbacks need `callback_key`",
+                "write callback_key = \"1\"",
+            )),
+            None => Ok(None),
+        };
+    };
+    if let Some(prefix) = &prefix
+        && (prefix.value.len() > 8 || !prefix.value.bytes().all(|byte| byte.is_ascii_digit()))
+    {
+        return Err(wrong(
+            prefix,
+            "a prefix",
+            "use at most 8 digits, such as \"0\"",
+        ));
+    }
+    let attempts = attempts.map_or(3, |number| number.value);
+    let rule = Callback {
+        key: key_of(&key)?,
+        after_ms: after_s.map_or(0, |seconds| seconds.value) * 1_000,
+        attempts: u32::try_from(attempts).unwrap_or(1),
+        pause_ms: pause_s.map_or(600, |seconds| seconds.value) * 1_000,
+        prefix: prefix.map(|text| text.value).unwrap_or_default(),
+    };
+    Ok(Some((rule, key.place)))
 }
 
 /// A key that means nothing without another one.

@@ -6,7 +6,7 @@ use std::fmt::{Debug, Display};
 use strowger_core::hours::{HoursSpec, Span};
 use strowger_core::ids::{AgentId, Extension, QueueName};
 use strowger_core::site::{
-    AgentSpec, CallerId, Choice, Closed, ExtensionSpec, NumberSpec, PauseSpec, QueueSpec,
+    AgentSpec, Callback, CallerId, Choice, Closed, ExtensionSpec, NumberSpec, PauseSpec, QueueSpec,
     RelaxStep, Site, TakeoverMode, Target, TrunkSpec,
 };
 
@@ -293,6 +293,10 @@ fn queue_fields(spec: &QueueSpec) -> Fields {
             "no_agents",
             optional(spec.comfort.unstaffed.as_ref().map(target).as_ref()),
         ),
+        (
+            "callback",
+            optional(spec.comfort.callback.as_ref().map(callback_words).as_ref()),
+        ),
         ("redial_s", (spec.comfort.redial_ms / 1_000).to_string()),
         ("weight", spec.weight.to_string()),
         ("slope", spec.slope.to_string()),
@@ -301,6 +305,21 @@ fn queue_fields(spec: &QueueSpec) -> Fields {
         ("relax", list(spec.relax.iter().map(relax_words))),
         ("sticky_s", (spec.sticky_ms / 1_000).to_string()),
     ]
+}
+
+/// How a queue calls back, such as `key 1 after 30s, 3 attempts 600s apart`.
+fn callback_words(rule: &Callback) -> String {
+    let mut words = format!(
+        "key {} after {}s, {} attempts {}s apart",
+        rule.key.as_char(),
+        rule.after_ms / 1_000,
+        rule.attempts,
+        rule.pause_ms / 1_000
+    );
+    if !rule.prefix.is_empty() {
+        words.push_str(&format!(", by {}", rule.prefix));
+    }
+    words
 }
 
 /// A step that widens who may serve, such as `20s lang>=1 +queue other`.

@@ -206,6 +206,20 @@ fn mistakes_name_code_line_and_remedy() {
             "advert =",
         ),
         ("ring_s = 15", "max_wait_s = 60", "SW0203", "", "overflow"),
+        (
+            "ring_s = 15",
+            "callback_after_s = 30",
+            "SW0203",
+            "",
+            "callback_key",
+        ),
+        (
+            "ring_s = 15",
+            "callback_key = \"0\"\nexit_key = \"0\"\nexit = \"queue:main\"",
+            "SW0203",
+            "",
+            "a key for each",
+        ),
         ("ring_s = 15", "redial_s = 3601", "SW0203", "", "0 to 3600"),
         (
             "ring_s = 15",

@@ -44,7 +44,8 @@ use strowger_actors::desk::Desk;
 use strowger_actors::gate::Gate;
 use strowger_actors::switchboard::Switchboard;
 use strowger_cluster::Cluster;
-use strowger_core::ids::{LegId, NodeId};
+use strowger_core::call::Stage;
+use strowger_core::ids::{CallId, LegId, NodeId};
 use strowger_core::state::{SharedState, Wake};
 use strowger_media::{Engine, EngineConfig};
 use strowger_sip::digest::Verifier;
@@ -266,10 +267,24 @@ async fn dispatch(shared: Arc<Shared>, wakes: WakeHub) {
     loop {
         for wake in reader.next().await {
             if let Some(switchboard) = shared.switchboard() {
+                if let Wake::Call(call) = wake
+                    && dials(&shared, call)
+                {
+                    // Nobody admits a call that the exchange itself makes. One that has
+                    // its actor keeps it.
+                    switchboard.open(call, shared.gate.enter()).await;
+                }
                 switchboard.wake(&wake);
             }
         }
     }
+}
+
+/// True for a call that this node is to make by itself.
+fn dials(shared: &Shared, call: CallId) -> bool {
+    let state = shared.state.read();
+    let row = state.calls.get(&call);
+    row.is_some_and(|row| row.owner == shared.node && matches!(row.stage, Stage::Dialling { .. }))
 }
 
 /// Looks now and then for calls this node owns that have no actor, because it failed or

@@ -4,6 +4,7 @@
 pub mod address;
 pub mod agent;
 pub mod assignment;
+pub mod callback;
 pub mod dispatch;
 pub mod explanation;
 pub mod figure;

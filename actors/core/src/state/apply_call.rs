@@ -151,6 +151,7 @@ impl State {
             customer: None,
             priority: 0,
             preferred: None,
+            callback: None,
             started_at: now,
             stage: Stage::Ringing {
                 until: now.plus(limits::EXTENSION_RING_MS),
@@ -266,6 +267,28 @@ impl State {
             place: None,
         };
         self.enter_queue(id, queue, entry);
+    }
+
+    /// A customer called back enters the queue at the place that was his.
+    pub(super) fn enter_queue_at(
+        &mut self,
+        id: CallId,
+        queue: QueueName,
+        music: Option<BlobId>,
+        place: (u64, TimeMs),
+    ) {
+        let entry = Entry {
+            greeting: None,
+            music,
+            place: Some(place),
+        };
+        self.enter_queue(id, queue, entry);
+    }
+
+    /// True while the customer of a callback is dialled.
+    fn dials(&self, id: CallId) -> bool {
+        let call = self.calls.get(&id);
+        call.is_some_and(|call| matches!(call.stage, Stage::Dialling { .. }))
     }
 
     fn feature_code(&mut self, id: CallId, code: crate::route::FeatureCode, seat: &Of<Extension>) {
@@ -401,6 +424,9 @@ impl State {
         }
         match role {
             LegRole::Caller => {}
+            LegRole::Extension(_) | LegRole::Trunk(..) if self.dials(id) => {
+                self.customer_answered(id, leg_id);
+            }
             LegRole::Extension(_) | LegRole::Trunk(..) => {
                 let rings = self
                     .calls
@@ -523,15 +549,15 @@ impl State {
                     self.clear_call(id, (Disposition::Answered, Cause::NORMAL));
                 }
                 Stage::Telling { ending, .. } => self.clear_call(id, ending),
-                Stage::Bridged { .. } | Stage::Clearing => {}
+                Stage::Bridged { .. } | Stage::Clearing | Stage::Dialling { .. } => {}
             },
             LegRole::Extension(_) => {
-                if matches!(stage, Stage::Ringing { .. }) {
+                if matches!(stage, Stage::Ringing { .. } | Stage::Dialling { .. }) {
                     self.far_legs_failed(id);
                 }
             }
             LegRole::Trunk(..) => {
-                let rings = matches!(stage, Stage::Ringing { .. });
+                let rings = matches!(stage, Stage::Ringing { .. } | Stage::Dialling { .. });
                 let again = want == Want::Alert && Self::is_worth_another(cause);
                 if rings && (!again || self.dial_out(id).is_err()) {
                     self.far_legs_failed(id);
@@ -548,14 +574,15 @@ impl State {
         let Some(call) = self.calls.get(&id) else {
             return;
         };
-        let far = || call.legs.iter().skip(1);
+        let is_far = |leg: &&LegRow| leg.role != LegRole::Caller;
+        let far = || call.legs.iter().filter(is_far);
         let everywhere = |leg: &LegRow| leg.cause.is_some_and(Cause::is_global);
         // An attempt being taken back will not take the call any more.
         let rung = |leg: &LegRow| leg.is_live() && !matches!(leg.want, Want::End(_));
         if far().any(rung) && !far().any(everywhere) {
             return;
         }
-        let causes = call.legs.iter().skip(1).filter_map(|leg| leg.cause);
+        let causes = far().filter_map(|leg| leg.cause);
         let rank = |cause: &Cause| match cause.status {
             600..=699 => 0,
             486 => 1,
@@ -647,7 +674,7 @@ impl State {
             return;
         };
         match &call.stage {
-            Stage::Ringing { until } if *until <= now => {
+            Stage::Ringing { until } | Stage::Dialling { until } if *until <= now => {
                 self.clear_call(id, (Disposition::NoAnswer, Cause::NO_ANSWER));
             }
             Stage::Telling { until, ending, .. } if *until <= now => {

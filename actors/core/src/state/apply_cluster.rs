@@ -243,6 +243,7 @@ impl State {
         self.site_agents(&tenant, &site);
         self.site_trunks(&site);
         self.site_phones(&site);
+        self.site_callbacks(&site);
         for queue in site.queues.keys() {
             let key = (tenant.clone(), Subject::Queue(queue.clone()));
             if !self.figures.contains_key(&key) {

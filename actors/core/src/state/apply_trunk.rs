@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use super::command::Reply;
 use super::event::Value;
 use super::{Deadline, Of, State};
-use crate::call::{CallRow, Cause, LegRole, LegRow, LegTarget, Want};
+use crate::call::{CallRow, Cause, LegRole, LegRow, LegTarget, Stage, Want};
 use crate::floor::leftover::LeftoverRow;
 use crate::floor::trunk::{TrunkRow, in_order};
 use crate::ids::{CallId, LegId, TrunkName};
@@ -40,17 +40,21 @@ impl State {
 
     /// Number and name that the far end of this leg is shown as the caller's.
     pub fn shown_caller(&self, call: &CallRow, role: &LegRole) -> (String, String) {
+        let dials = matches!(call.stage, Stage::Dialling { .. });
+        // Who is called back sees the number he had dialled.
+        let own = if dials { &call.to } else { &call.from.number };
+        let own_name = if dials { "" } else { &call.from.display };
         let LegRole::Trunk(name, _) = role else {
-            return (call.from.number.clone(), call.from.display.clone());
+            return (own.clone(), own_name.to_owned());
         };
         let site = self.site(&call.tenant);
         let rule = site
             .and_then(|site| site.trunks.get(name))
             .map(|spec| spec.caller_id.clone())
             .unwrap_or_default();
-        let number = rule.shown(&call.from.number);
-        let display = if number == call.from.number {
-            call.from.display.clone()
+        let number = rule.shown(own);
+        let display = if number == *own {
+            own_name.to_owned()
         } else {
             // A name belongs to the number it came with.
             String::new()
@@ -199,7 +203,7 @@ impl State {
         let Some(site) = self.site(&call.tenant).cloned() else {
             return Err(NoWay::Tried);
         };
-        let Some((rule, number)) = beyond(&site, &call.to) else {
+        let Some((rule, number)) = beyond(&site, &self.dialled(&site, call)) else {
             return Err(NoWay::Tried);
         };
         let tenant = call.tenant.clone();
@@ -258,7 +262,7 @@ impl State {
         let Some(call) = self.calls.get(&id) else {
             return;
         };
-        let rings = matches!(call.stage, crate::call::Stage::Ringing { .. });
+        let rings = matches!(call.stage, Stage::Ringing { .. } | Stage::Dialling { .. });
         let waits = call.leg(leg).is_some_and(|row| {
             matches!(row.role, LegRole::Trunk(..))
                 && row.seen == crate::call::Seen::Fresh

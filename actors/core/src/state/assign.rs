@@ -58,7 +58,11 @@ impl State {
     }
 
     fn place_call(&mut self, call: CallId) {
-        let seeker = self.calls.get(&call).and_then(|row| self.seeker_of(row));
+        let callback = self.callbacks.get(&call);
+        let seeker = callback.and_then(|row| self.callback_seeker(row, &self.dispatch));
+        let caller = || self.calls.get(&call).and_then(|row| self.seeker_of(row));
+        // The call that took a callback has left its queue.
+        let seeker = seeker.or_else(caller);
         self.dispatch.place_call(call, seeker);
     }
 
@@ -74,6 +78,12 @@ impl State {
                 let row = self.calls.get(call);
                 let seeker = row.and_then(|row| self.seeker_in(row, queue, &dispatch));
                 dispatch.place_call(*call, seeker);
+            }
+        }
+        for row in self.callbacks.values() {
+            let seeker = self.callback_seeker(row, &dispatch);
+            if seeker.is_some() {
+                dispatch.place_call(row.id, seeker);
             }
         }
         dispatch.take_stirred();
@@ -152,10 +162,19 @@ impl State {
         }
         while let Some(((_, call), (search, cursor))) = heads.pop_last() {
             let agents = self.choose(&search, call);
-            if !agents.is_empty() {
-                self.offer(call, &search, &agents);
+            if let Some(first) = agents.first() {
+                let callback = self.callbacks.get(&call).map(|row| row.tenant.clone());
+                let tenant = callback.clone().or_else(|| {
+                    let row = self.calls.get(&call);
+                    row.map(|row| row.tenant.clone())
+                });
+                if callback.is_some() {
+                    self.call_back(call, first);
+                } else {
+                    self.offer(call, &search, &agents);
+                }
                 for agent in agents {
-                    if let Some(tenant) = self.calls.get(&call).map(|row| row.tenant.clone()) {
+                    if let Some(tenant) = tenant.clone() {
                         self.place_agent(&(tenant, agent));
                     }
                 }
@@ -189,9 +208,11 @@ impl State {
 
     /// Who is offered this caller: nobody, one, or several by ring-all.
     fn choose(&self, search: &Search, call: CallId) -> Vec<AgentId> {
-        let Some(row) = self.calls.get(&call) else {
+        let row = self.calls.get(&call);
+        let callback = self.callbacks.contains_key(&call);
+        if row.is_none() && !callback {
             return Vec::new();
-        };
+        }
         match search {
             Search::Agent(key) => {
                 let ready = self
@@ -206,10 +227,10 @@ impl State {
                     return Vec::new();
                 };
                 let most = match pool.strategy {
-                    Strategy::RingAll => limits::RING_ALL_AGENTS,
+                    Strategy::RingAll if !callback => limits::RING_ALL_AGENTS,
                     _ => 1,
                 };
-                self.suitable(pool, row).take(most).cloned().collect()
+                self.suitable(pool, call, row).take(most).cloned().collect()
             }
         }
     }
@@ -218,14 +239,15 @@ impl State {
     pub(super) fn suitable<'s>(
         &'s self,
         pool: &'s Pool,
-        row: &'s CallRow,
+        call: CallId,
+        row: Option<&'s CallRow>,
     ) -> impl Iterator<Item = &'s AgentId> {
         let begin = match pool.strategy {
-            Strategy::Random => beginning(self.meta.index, row.id.0),
+            Strategy::Random => beginning(self.meta.index, call.0),
             _ => Turn(0, 0),
         };
         let from = (begin, AgentId::from(""));
-        let visit = row.visit.as_ref();
+        let visit = row.and_then(|row| row.visit.as_ref());
         // Only those asked before may be asked again once they are all there is.
         let again = visit.is_some_and(|visit| {
             pool.working
@@ -239,7 +261,7 @@ impl State {
         turns.map(|(_, agent)| agent).filter(move |agent| {
             let missed = visit.and_then(|visit| visit.missed_by(agent));
             missed.is_none_or(|passed| again && passed.until.is_none())
-                && self.is_ready_now(&(row.tenant.clone(), (*agent).clone()))
+                && self.is_ready_now(&(pool.queue.0.clone(), (*agent).clone()))
         })
     }
 

@@ -22,7 +22,8 @@ impl State {
             let at_him = row.legs.iter().any(|leg| {
                 leg.is_live() && leg.role == crate::call::LegRole::Agent(agent.id.clone())
             });
-            if !at_him {
+            let dials = matches!(row.stage, Stage::Dialling { .. });
+            if !at_him && !dials {
                 broken.push(format!("agent {} is at {call} without a leg", agent.id));
             }
             if !offered && row.is_waiting() {
@@ -46,6 +47,7 @@ impl State {
         }
         self.check_channels(&mut broken);
         self.check_places(&mut broken);
+        self.check_callbacks(&mut broken);
         self.check_offers(&mut broken);
         self.check_times(&mut broken);
         if self.dispatch != self.derived_dispatch() {
@@ -82,8 +84,8 @@ impl State {
                 crate::floor::dispatch::Search::Pool(pool) => self.dispatch.pool(*pool),
                 crate::floor::dispatch::Search::Agent(_) => None,
             };
-            if let (Some(row), Some(pool)) = (row, pool)
-                && let Some(agent) = self.suitable(pool, row).next()
+            if let Some(pool) = pool
+                && let Some(agent) = self.suitable(pool, call, row).next()
             {
                 broken.push(format!("{call} waits while {agent} is ready"));
             }

@@ -47,7 +47,7 @@ impl State {
                 .position
                 .then(|| u16::try_from(place).unwrap_or(u16::MAX)),
             wait_min: minutes.map(|minutes| u16::try_from(minutes).unwrap_or(u16::MAX)),
-            callback: None,
+            callback: self.callback_offered(call),
             advert: comfort.advert.map(|(key, _)| key),
             exit: comfort.exit.as_ref().map(|(key, _)| *key),
         };
@@ -59,7 +59,14 @@ impl State {
         self.comfort_of(call).is_some_and(|comfort| {
             comfort.advert.is_some_and(|(own, _)| own == key)
                 || comfort.exit.as_ref().is_some_and(|(own, _)| *own == key)
-        })
+        }) || self.callback_rule(call).is_some_and(|rule| rule.key == key)
+    }
+
+    /// The key that takes a callback, once this caller has waited long enough for it.
+    fn callback_offered(&self, call: &CallRow) -> Option<Key> {
+        let rule = self.callback_rule(call)?;
+        let waited_ms = self.meta.now.since(call.visit.as_ref()?.entered_at);
+        (waited_ms >= rule.after_ms).then_some(rule.key)
     }
 
     /// The wait to be expected at a place of a queue, ms: everybody up to that place has to
@@ -169,8 +176,20 @@ impl State {
                 id,
                 [("queue", Value::from(queue.1.as_str()))],
             );
+        } else if comfort.callback.is_some_and(|rule| rule.key == key) {
+            self.take_callback(id);
         } else if let Some((_, target)) = comfort.exit.filter(|(own, _)| *own == key) {
             self.divert(id, &target, ExitCause::Key);
+        }
+    }
+
+    /// Takes back the offers of a caller who leaves his queue.
+    pub(super) fn take_offers_back(&mut self, id: CallId) {
+        let visit = self.calls.get(&id).and_then(|call| call.visit.as_ref());
+        let offers = visit.into_iter().flat_map(|visit| &visit.offers);
+        let offered: Vec<AgentId> = offers.map(|offer| offer.agent.clone()).collect();
+        for agent in &offered {
+            self.end_offer(id, agent);
         }
     }
 
@@ -180,21 +199,7 @@ impl State {
         let Some((queue, _)) = self.waiting_at(id) else {
             return;
         };
-        let offered: Vec<AgentId> = self
-            .calls
-            .get(&id)
-            .and_then(|call| call.visit.as_ref())
-            .map(|visit| {
-                visit
-                    .offers
-                    .iter()
-                    .map(|offer| offer.agent.clone())
-                    .collect()
-            })
-            .unwrap_or_default();
-        for agent in &offered {
-            self.end_offer(id, agent);
-        }
+        self.take_offers_back(id);
         self.depart(id, Disposition::Overflowed);
         let Some(call) = self.calls.get_mut(&id) else {
             return;

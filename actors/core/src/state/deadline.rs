@@ -29,6 +29,8 @@ pub enum Deadline {
     Leftover(LegId),
     /// A place is no longer kept.
     Place(TenantId, QueueName, String),
+    /// A callback waits again.
+    Callback(CallId),
 }
 
 impl State {
@@ -64,6 +66,7 @@ impl State {
                 Deadline::Place(tenant, queue, number) => {
                     self.place_due((tenant, queue, number));
                 }
+                Deadline::Callback(id) => self.callback_due(id),
             }
         }
     }

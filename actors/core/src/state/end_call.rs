@@ -55,6 +55,8 @@ impl State {
         }
         self.at(now.plus(limits::CLEARING_MS), Deadline::Clearing(id));
         self.touch_call(id);
+        let origin = self.calls.get(&id).and_then(|call| call.callback);
+        self.attempt_over(id, origin);
     }
 
     /// The owner had time enough to clear the legs; the call ends without them.
@@ -114,6 +116,7 @@ impl State {
         }
         self.calls.remove(&id);
         self.touch_call(id);
+        self.attempt_over(id, call.callback);
         let cdr = CdrRow::of(CdrId(self.mint()), &call, now, ending);
         self.count_talk(&call, cdr.talk_ms);
         let fields = [

@@ -14,6 +14,7 @@ mod apply_phone;
 mod apply_registration;
 mod apply_trunk;
 mod assign;
+mod callback;
 mod check;
 pub mod comfort;
 pub mod command;
@@ -40,6 +41,7 @@ pub use self::store::{decode_row, encode_row};
 use crate::call::CallRow;
 use crate::floor::address::{AddressRow, NodeRow};
 use crate::floor::agent::{AgentRow, AgentState, PhoneState};
+use crate::floor::callback::CallbackRow;
 use crate::floor::dispatch::Dispatch;
 use crate::floor::figure::{FigureRow, Subject, Tally};
 use crate::floor::leftover::LeftoverRow;
@@ -118,6 +120,8 @@ pub struct State {
     pub hours: BTreeMap<Of<HoursName>, HoursRow>,
     /// The comparison of hashes made last.
     pub compare: compare::CompareRow,
+    /// Callbacks that stand, by the call that took each.
+    pub callbacks: BTreeMap<CallId, CallbackRow>,
     /// Deadlines in order.
     deadlines: BTreeSet<(TimeMs, Deadline)>,
     /// Calls each extension's phone is in. Derived from `calls`.
@@ -155,6 +159,7 @@ impl Default for State {
             leftovers: BTreeMap::new(),
             places: BTreeMap::new(),
             hours: BTreeMap::new(),
+            callbacks: BTreeMap::new(),
             compare: compare::CompareRow::default(),
             deadlines: BTreeSet::new(),
             occupied: BTreeMap::new(),

@@ -141,7 +141,9 @@ impl State {
         let suitable: Vec<&AgentId> = if meant {
             agents.iter().collect()
         } else {
-            self.suitable(pool, row).take(CANDIDATES).collect()
+            self.suitable(pool, row.id, Some(row))
+                .take(CANDIDATES)
+                .collect()
         };
         let considered = suitable.iter().filter_map(|id| {
             let agent = self.agents.get(&(row.tenant.clone(), (*id).clone()))?;

@@ -79,6 +79,7 @@ pub(super) struct Batch {
     pub(super) trunks: BTreeSet<Of<TrunkName>>,
     pub(super) leftovers: BTreeSet<LegId>,
     pub(super) places: BTreeSet<PlaceKey>,
+    pub(super) callbacks: BTreeSet<CallId>,
     pub(super) failing: BTreeSet<Of<PhoneName>>,
     pub(super) hours: BTreeSet<Of<HoursName>>,
     pub(super) deadlines: Vec<(TimeMs, Deadline, bool)>,
@@ -269,6 +270,10 @@ impl State {
             name.extend_from_slice(key.2.as_bytes());
             writer.set(Table::Place, &name, self.places.get(key));
         }
+        for id in &batch.callbacks {
+            let row = self.callbacks.get(id);
+            writer.set(Table::Callback, &id.0.to_be_bytes(), row);
+        }
         for (key, secret) in batch.secrets {
             let key = secret_key(&key.0, &key.1);
             match secret {
@@ -357,6 +362,9 @@ impl State {
         });
         for_each(rows, Table::Place, |row: PlaceRow| {
             state.places.insert(row.key(), row);
+        });
+        for_each(rows, Table::Callback, |row: super::CallbackRow| {
+            state.callbacks.insert(row.id, row);
         });
         for_each(rows, Table::Call, |row: super::CallRow| {
             state.calls.insert(row.id, row);

@@ -1,6 +1,7 @@
 //! The floor, proved: every path of calls, queues, agents, registrations and nodes
 //! through the encoded form of commands, with the invariants checked after each entry.
 
+mod callback;
 mod calls;
 mod cluster;
 mod comfort;

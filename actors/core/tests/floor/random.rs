@@ -15,7 +15,7 @@ use strowger_core::ids::{AgentId, CallId, NodeId};
 use strowger_core::outstanding::Phase;
 use strowger_core::ports::Machine;
 use strowger_core::state::State;
-use strowger_core::state::command::{Action, Command};
+use strowger_core::state::command::{Action, Command, Observation};
 
 use crate::harness::{Phone, World, answered, ended, held, site};
 use crate::rows::Copy;
@@ -48,6 +48,10 @@ enum Step {
         call: u8,
     },
     Hangup {
+        call: u8,
+    },
+    /// The caller takes a callback.
+    Key {
         call: u8,
     },
     Agent {
@@ -118,6 +122,7 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(call, leg, held)| Step::Hold { call, leg, held }),
         1 => any::<u8>().prop_map(|call| Step::Confirm { call }),
         1 => any::<u8>().prop_map(|call| Step::Hangup { call }),
+        2 => any::<u8>().prop_map(|call| Step::Key { call }),
         5 => (0..5u8, 0..6u8).prop_map(|(agent, what)| Step::Agent { agent, what }),
         3 => (1..=8u8, 0..2u8, prop_oneof![Just(0u32), Just(60), Just(600)])
             .prop_map(|(extension, name, expires_s)| Step::Register { extension, name, expires_s }),
@@ -174,9 +179,17 @@ fn play(world: &mut World, step: &Step) {
         }
         Step::Confirm { call } => {
             if let Some(call) = live_call(world, call) {
-                let leg = world.caller_leg(call);
+                let leg = world.row(call).legs[0].id;
                 let told = strowger_core::state::command::Observation::Confirmed { leg };
                 world.observe(call, vec![told]);
+            }
+        }
+        Step::Key { call } => {
+            if let Some(call) = live_call(world, call) {
+                let leg = world.row(call).legs[0].id;
+                let key = strowger_core::ivr::speech::Key::parse('1').expect("a key");
+                let pressed = Observation::KeyPressed { leg, key };
+                world.observe(call, vec![pressed]);
             }
         }
         Step::Hangup { call } => {
@@ -292,9 +305,11 @@ fn check(world: &World) {
     let recorded: BTreeSet<CallId> = cdrs.iter().map(|cdr| cdr.call).collect();
     assert_eq!(cdrs.len(), recorded.len(), "a call left two records");
     world.state(|state| {
-        let live = state.calls.len();
+        let live = state.calls.values().filter(|call| call.callback.is_none());
         let all = world.arrived.len() + world.refused;
-        assert_eq!(recorded.len() + live, all, "a call left no record");
+        // Attempts of callbacks arrive from nowhere.
+        let own = cdrs.iter().filter(|cdr| cdr.callback.is_none());
+        assert_eq!(own.count() + live.count(), all, "a call left no record");
         assert!(state.calls.keys().all(|call| !recorded.contains(call)));
         figures_match_records(state, &cdrs);
         quarters_add_up(world, state);
@@ -370,6 +385,12 @@ fn quarters_add_up(world: &World, state: &State) {
 /// Ends whatever is left and gives the owners time.
 fn close_down(world: &mut World) {
     world.reconcile();
+    // While agents are at work callbacks go on dialling.
+    for agent in AGENTS {
+        world.act(Action::SignOut {
+            agent: AgentId::from(agent),
+        });
+    }
     let left: Vec<CallId> = world.state(|state| state.calls.keys().copied().collect());
     for call in left {
         world.act(Action::Hangup { call });

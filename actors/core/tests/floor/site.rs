@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use strowger_core::ids::{AgentId, BlobId, Extension, QueueName, TenantId};
+use strowger_core::ivr::speech::Key;
 use strowger_core::site::{
-    AgentSpec, CallerId, Choice, Comfort, DigestAlgorithm, ExtensionSpec, NumberSpec, Numbering,
-    QueueSpec, RouteSpec, Site, Strategy, TakeoverMode, Target, TrunkSpec,
+    AgentSpec, Callback, CallerId, Choice, Comfort, DigestAlgorithm, ExtensionSpec, NumberSpec,
+    Numbering, QueueSpec, RouteSpec, Site, Strategy, TakeoverMode, Target, TrunkSpec,
 };
 
 pub fn tenant() -> TenantId {
@@ -45,6 +46,13 @@ fn queue_spec(ring_ms: u64, wrap_ms: u64, missed_max: u32) -> QueueSpec {
         music: Some(BlobId([2; 32])),
         comfort: Comfort {
             redial_ms: 60_000,
+            callback: Key::parse('1').map(|key| Callback {
+                key,
+                after_ms: 0,
+                attempts: 2,
+                pause_ms: 30_000,
+                prefix: "0".to_string(),
+            }),
             ..Comfort::default()
         },
         ..QueueSpec::plain(Strategy::LongestIdle, ring_ms, wrap_ms, missed_max)

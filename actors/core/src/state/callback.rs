@@ -1,0 +1,397 @@
+//! Callbacks: taken by key, dialled when their turn comes, tried again, given up.
+//!
+//! Invariants: an attempt begins with a commit and a callback has at most one under way, so
+//! nobody is dialled twice; the agent of an attempt is kept until the customer answers or
+//! the attempt is over; a callback ends when the customer answers, after the last attempt,
+//! or with its queue.
+
+use super::event::Value;
+use super::{Deadline, Of, State};
+use crate::call::{CallRow, Cause, Disposition, LegRole, Seen, Stage, Want};
+use crate::floor::agent::Activity;
+use crate::floor::assignment::Claim;
+use crate::floor::callback::{CallbackRow, CallbackState};
+use crate::floor::dispatch::{Dispatch, Search, Seeker};
+use crate::floor::place::known_by;
+use crate::ids::{AgentId, CallId, LegId};
+use crate::ivr::speech::Announcement;
+use crate::limits;
+use crate::route::beyond;
+use crate::site::{Callback, Site};
+use crate::time::TimeMs;
+
+impl State {
+    /// The number dialled for a call that goes out: what was dialled, or the customer's.
+    pub(super) fn dialled(&self, site: &Site, call: &CallRow) -> String {
+        let row = call.callback.and_then(|origin| self.callbacks.get(&origin));
+        let Some(row) = row else {
+            return call.to.clone();
+        };
+        let rule = site.queues.get(&row.queue);
+        let rule = rule.and_then(|spec| spec.comfort.callback.as_ref());
+        let prefix = rule.map_or("", |rule| rule.prefix.as_str());
+        format!("{prefix}{}", call.from.number)
+    }
+
+    /// True when a caller can be called back: one who has proved who he is, or came over a
+    /// trunk, and whose number leads somewhere. Anybody may claim any number, and ours is
+    /// the bill.
+    fn can_be_dialled(&self, call: &CallRow, rule: &Callback) -> bool {
+        if call.from.extension.is_some() {
+            return true;
+        }
+        let to = format!("{}{}", rule.prefix, call.from.number);
+        let site = self.site(&call.tenant);
+        call.from.trunk.is_some()
+            && known_by(&call.from).is_some()
+            && site.is_some_and(|site| beyond(site, &to).is_some())
+    }
+
+    /// The rule of a waiting caller's queue, where he may take a callback.
+    pub(super) fn callback_rule(&self, call: &CallRow) -> Option<&Callback> {
+        let visit = call.visit.as_ref().filter(|_| call.is_waiting())?;
+        let spec = self.site(&call.tenant)?.queues.get(&visit.queue)?;
+        let rule = spec.comfort.callback.as_ref()?;
+        self.can_be_dialled(call, rule).then_some(rule)
+    }
+
+    /// A waiting caller takes a callback; false when he has to wait for that, or may not.
+    pub(super) fn take_callback(&mut self, id: CallId) -> bool {
+        let now = self.meta.now;
+        let Some(call) = self.calls.get(&id) else {
+            return false;
+        };
+        let (Some(rule), Some(visit)) = (self.callback_rule(call), call.visit.as_ref()) else {
+            return false;
+        };
+        if now.since(visit.entered_at) < rule.after_ms {
+            return false;
+        }
+        let row = CallbackRow {
+            id,
+            tenant: call.tenant.clone(),
+            queue: visit.queue.clone(),
+            from: call.from.clone(),
+            to: call.to.clone(),
+            order: visit.order,
+            since: visit.since,
+            priority: visit.priority,
+            step: visit.step,
+            customer: call.customer.clone(),
+            taken_at: now,
+            attempts: 0,
+            state: CallbackState::Waiting,
+        };
+        // Who asks twice is called once, at his better place.
+        let same = |one: &CallbackRow| {
+            one.tenant == row.tenant
+                && one.queue == row.queue
+                && known_by(&one.from) == known_by(&row.from)
+        };
+        let stands = self.callbacks.values().any(same);
+        if !stands && self.callbacks.len() >= limits::CALLBACKS {
+            return false;
+        }
+        let language = self
+            .queue_spec(&(row.tenant.clone(), row.queue.clone()))
+            .map(|spec| spec.comfort.language)
+            .unwrap_or_default();
+        self.take_offers_back(id);
+        self.depart(id, Disposition::CallbackTaken);
+        let until = now.plus(limits::TELLING_MS);
+        self.at(until, Deadline::Call(id));
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.stage = Stage::Telling {
+                language,
+                what: Announcement::CallbackKept,
+                ending: (Disposition::CallbackTaken, Cause::NORMAL),
+                until,
+            };
+        }
+        self.touch_call(id);
+        let fields = [
+            ("queue", Value::from(row.queue.as_str())),
+            ("number", row.from.number.as_str().into()),
+        ];
+        self.event("callback.taken", id, fields);
+        if !stands {
+            self.callbacks.insert(id, row);
+            self.touch_callback(id);
+        }
+        true
+    }
+
+    /// Notes that a callback changed or went.
+    fn touch_callback(&mut self, id: CallId) {
+        self.batch.callbacks.insert(id);
+        self.batch.stirred_calls.insert(id);
+    }
+
+    /// Where a callback seeks an agent, if it does.
+    pub(super) fn callback_seeker(&self, row: &CallbackRow, dispatch: &Dispatch) -> Option<Seeker> {
+        let queue = (row.tenant.clone(), row.queue.clone());
+        let waits = row.state == CallbackState::Waiting;
+        let spec = self.queue_spec(&queue).filter(|_| waits)?;
+        spec.comfort.callback.as_ref()?;
+        Some(Seeker {
+            search: Search::Pool(dispatch.pool_of(&queue, row.step)?),
+            claim: Claim {
+                order: row.order,
+                entered_at: row.since,
+                weight: spec.weight.saturating_add(row.priority),
+                slope: spec.slope,
+                age_max_ms: spec.age_max_ms,
+            },
+        })
+    }
+
+    /// An agent is free for a callback: the customer is dialled, the agent kept for him.
+    pub(super) fn call_back(&mut self, origin: CallId, agent: &AgentId) {
+        let now = self.meta.now;
+        let held = self.addresses.values().filter(|row| row.holder.is_some());
+        let held: Vec<_> = held
+            .map(|row| (row.address, row.epoch, row.holder))
+            .collect();
+        let turn = usize::try_from(self.meta.index).unwrap_or(0);
+        let at = held.get(turn.checked_rem(held.len()).unwrap_or(0)).copied();
+        let id = CallId(self.mint());
+        let Some(row) = self.callbacks.get_mut(&origin) else {
+            return;
+        };
+        let Some((address, epoch, Some(owner))) = at else {
+            // No node can dial now.
+            let until = now.plus(limits::UNREACHABLE_MS);
+            row.state = CallbackState::Resting { until };
+            self.at(until, Deadline::Callback(origin));
+            return self.touch_callback(origin);
+        };
+        row.attempts += 1;
+        row.state = CallbackState::Dialling {
+            call: id,
+            agent: agent.clone(),
+        };
+        let row = row.clone();
+        let until = now.plus(limits::EXTENSION_RING_MS);
+        let mut call = CallRow::attempt(&row, id, (address, epoch, owner), now, until);
+        let spec = self.queue_spec(&(row.tenant.clone(), row.queue.clone()));
+        call.hold_music = spec.and_then(|spec| spec.music);
+        let key = (row.tenant.clone(), agent.clone());
+        self.calls.insert(id, call);
+        self.count_time(&key);
+        if let Some(agent) = self.agents.get_mut(&key) {
+            agent.activity = Activity::Offered(id);
+            agent.serving = Some(row.queue.clone());
+        }
+        self.touch_agent(&key);
+        self.touch_callback(origin);
+        self.touch_call(id);
+        let fields = [
+            ("call", Value::from(id.to_string())),
+            ("agent", agent.as_str().into()),
+            ("attempt", u64::from(row.attempts).into()),
+        ];
+        self.event("callback.dialled", origin, fields);
+        self.at(until, Deadline::Call(id));
+        let refused = match row.from.extension.clone() {
+            Some(extension) => {
+                let key = (row.tenant, extension);
+                let targets = self.extension_targets(&key);
+                let none = targets.is_empty();
+                for target in targets {
+                    self.add_leg(id, LegRole::Extension(key.1.clone()), target);
+                }
+                none.then_some(Cause::NOT_REGISTERED)
+            }
+            None => self.dial_out(id).err().map(|_| Cause::CONGESTION),
+        };
+        if let Some(cause) = refused {
+            self.close_call(id, (Disposition::Failed, cause));
+        }
+    }
+
+    /// The customer has answered: he is a caller again, at his place. The agent kept for
+    /// him is free, and serves him unless somebody with an earlier turn waits.
+    pub(super) fn customer_answered(&mut self, id: CallId, leg: LegId) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        let (Some(origin), Some(place)) = (
+            call.callback,
+            call.legs.iter().position(|one| one.id == leg),
+        ) else {
+            return;
+        };
+        let mut own = call.legs.remove(place);
+        if let LegRole::Trunk(name, _) = &own.role {
+            // His channel is held by the caller's leg from now on.
+            call.from.trunk = Some(name.clone());
+        }
+        own.role = LegRole::Caller;
+        for other in call.legs.iter_mut().filter(|one| one.seen != Seen::Ended) {
+            other.want = Want::End(Cause::ELSEWHERE);
+        }
+        call.legs.insert(0, own);
+        let tenant = call.tenant.clone();
+        let Some(row) = self.callbacks.remove(&origin) else {
+            return self.clear_call(id, (Disposition::Failed, Cause::FAILURE));
+        };
+        self.touch_callback(origin);
+        self.event(
+            "callback.reached",
+            origin,
+            [("call", Value::from(id.to_string()))],
+        );
+        self.let_go(&row, id);
+        let queue = (tenant, row.queue);
+        let Some(music) = self.queue_spec(&queue).map(|spec| spec.music) else {
+            return self.clear_call(id, (Disposition::Failed, Cause::REMOVED));
+        };
+        self.enter_queue_at(id, queue.1, music, (row.order, row.since));
+    }
+
+    /// Frees the agent kept for an attempt.
+    fn let_go(&mut self, row: &CallbackRow, call: CallId) {
+        let CallbackState::Dialling { agent, .. } = &row.state else {
+            return;
+        };
+        let key: Of<AgentId> = (row.tenant.clone(), agent.clone());
+        self.count_time(&key);
+        if let Some(agent) = self.agents.get_mut(&key)
+            && agent.activity == Activity::Offered(call)
+        {
+            agent.activity = Activity::Idle;
+        }
+        self.touch_agent(&key);
+    }
+
+    /// An attempt is over without an answer: another one follows, or it was the last.
+    pub(super) fn attempt_over(&mut self, id: CallId, origin: Option<CallId>) {
+        let Some(row) = origin
+            .and_then(|origin| self.callbacks.get(&origin))
+            .cloned()
+        else {
+            return;
+        };
+        if !matches!(&row.state, CallbackState::Dialling { call, .. } if *call == id) {
+            return;
+        }
+        self.let_go(&row, id);
+        let spec = self.queue_spec(&(row.tenant.clone(), row.queue.clone()));
+        let rule = spec.and_then(|spec| spec.comfort.callback.as_ref());
+        let next = rule.filter(|rule| row.attempts < rule.attempts);
+        let next = next.map(|rule| self.meta.now.plus(rule.pause_ms));
+        let fields = [
+            ("call", Value::from(id.to_string())),
+            ("attempt", u64::from(row.attempts).into()),
+        ];
+        match next {
+            Some(until) => {
+                self.event("callback.missed", row.id, fields);
+                if let Some(kept) = self.callbacks.get_mut(&row.id) {
+                    kept.state = CallbackState::Resting { until };
+                }
+                self.at(until, Deadline::Callback(row.id));
+            }
+            None => {
+                self.event("callback.given_up", row.id, fields);
+                self.callbacks.remove(&row.id);
+            }
+        }
+        self.touch_callback(row.id);
+    }
+
+    /// A callback may have rested long enough.
+    pub(super) fn callback_due(&mut self, id: CallId) {
+        let now = self.meta.now;
+        let Some(row) = self.callbacks.get_mut(&id) else {
+            return;
+        };
+        if matches!(row.state, CallbackState::Resting { until } if until <= now) {
+            row.state = CallbackState::Waiting;
+            self.touch_callback(id);
+        }
+    }
+
+    /// A site has been put in force: callbacks of queues that offer none any more are given
+    /// up, those being dialled when their attempt is over.
+    pub(super) fn site_callbacks(&mut self, site: &Site) {
+        let stands = |row: &CallbackRow| {
+            let spec = site.queues.get(&row.queue);
+            row.tenant != site.tenant
+                || spec.is_some_and(|spec| spec.comfort.callback.is_some())
+                || matches!(row.state, CallbackState::Dialling { .. })
+        };
+        let rows = self.callbacks.values();
+        let gone: Vec<CallId> = rows.filter(|row| !stands(row)).map(|row| row.id).collect();
+        for id in gone {
+            self.callbacks.remove(&id);
+            self.event("callback.given_up", id, []);
+            self.touch_callback(id);
+        }
+    }
+
+    /// Says what is broken about callbacks.
+    pub(super) fn check_callbacks(&self, broken: &mut Vec<String>) {
+        for row in self.callbacks.values() {
+            let CallbackState::Dialling { call, agent } = &row.state else {
+                continue;
+            };
+            let attempt = self.calls.get(call);
+            let dials = attempt.is_some_and(|call| matches!(call.stage, Stage::Dialling { .. }));
+            let key = (row.tenant.clone(), agent.clone());
+            let agent = self.agents.get(&key).map(|agent| &agent.activity);
+            if !dials || agent != Some(&Activity::Offered(*call)) {
+                broken.push(format!("callback {} is dialled by nobody", row.id));
+            }
+        }
+        for call in self.calls.values() {
+            let dials = matches!(call.stage, Stage::Dialling { .. });
+            let row = call.callback.and_then(|origin| self.callbacks.get(&origin));
+            let own = row.is_some_and(|row| {
+                matches!(&row.state, CallbackState::Dialling { call: at, .. } if *at == call.id)
+            });
+            if dials != own {
+                broken.push(format!("{} dials for no callback", call.id));
+            }
+        }
+    }
+}
+
+impl CallRow {
+    /// An attempt to reach the customer of a callback, without legs yet.
+    fn attempt(
+        row: &CallbackRow,
+        id: CallId,
+        (address, epoch, owner): (std::net::IpAddr, u32, crate::ids::NodeId),
+        now: TimeMs,
+        until: TimeMs,
+    ) -> Self {
+        Self {
+            id,
+            tenant: row.tenant.clone(),
+            address,
+            epoch,
+            owner,
+            from: row.from.clone(),
+            to: row.to.clone(),
+            customer: row.customer.clone(),
+            priority: row.priority,
+            preferred: None,
+            callback: Some(row.id),
+            started_at: now,
+            stage: Stage::Dialling { until },
+            legs: Vec::new(),
+            visit: None,
+            greeting: None,
+            hold_music: None,
+            exits: Vec::new(),
+            answered_at: None,
+            talk_ended_at: None,
+            agent: None,
+            held_since: None,
+            held_ms: 0,
+            ending: None,
+            seq: 1,
+        }
+    }
+}
