@@ -25,6 +25,7 @@ pub struct Sipp {
     keys: Vec<(String, String)>,
     tcp: bool,
     short_messages: bool,
+    pause: Duration,
     timeout: Duration,
 }
 
@@ -67,6 +68,7 @@ impl Sipp {
             keys: Vec::new(),
             tcp: false,
             short_messages: false,
+            pause: Duration::from_millis(300),
             timeout: Duration::from_secs(60),
         }
     }
@@ -114,6 +116,12 @@ impl Sipp {
         self
     }
 
+    /// How long a `<pause/>` of the scenario lasts; 300 ms unless said.
+    pub fn pause(mut self, pause: Duration) -> Self {
+        self.pause = pause;
+        self
+    }
+
     /// The run fails when it lasts longer.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -146,6 +154,7 @@ impl Sipp {
                 "-trace_stat",
             ])
             .args(["-stf", "counts", "-fd", "1"])
+            .args(["-d", &self.pause.as_millis().to_string()])
             .args([
                 "-timeout",
                 &format!("{}s", self.timeout.as_secs()),

@@ -4,6 +4,8 @@
 //! the kernel's account of the processes. Commits and packets come from the benches of the
 //! crates that make them, whose output is copied as it is.
 
+mod queue;
+
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -33,7 +35,23 @@ fn main() {
     let mut text =
         String::from("# Figures\n\nMeasured by `make bench`; rewritten by each run.\n\n");
     machine(&mut text);
+    // `cargo bench … -- queue` measures one part and only prints it.
+    let only: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with('-'))
+        .collect();
+    for name in &only {
+        match name.as_str() {
+            "signalling" => signalling(&mut text),
+            "queue" => queue::measure(&mut text),
+            name => panic!("no part is called {name}; there are signalling and queue"),
+        }
+    }
+    if !only.is_empty() {
+        return println!("{text}");
+    }
     signalling(&mut text);
+    queue::measure(&mut text);
     part(&mut text, "Relayed packets", "strowger-media", "relay");
     part(
         &mut text,
@@ -41,6 +59,7 @@ fn main() {
         "strowger-cluster",
         "commits",
     );
+    part(&mut text, "The floor alone", "strowger-core", "apply");
     text.push_str(include_str!("peers.md"));
     let path = repository().join("docs/FIGURES.md");
     std::fs::write(&path, &text).expect("the repository is writable");
