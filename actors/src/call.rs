@@ -134,8 +134,7 @@ impl Actor for CallActor {
             CallMessage::Announce => state.announce(),
         }
         state.flush(&myself);
-        state.plan_announcement(&myself);
-        if state.reconcile() {
+        if state.reconcile(&myself) {
             myself.stop(None);
         }
         Ok(())
@@ -261,18 +260,13 @@ impl CallState {
     }
 
     /// Sets the timer of the next announcement, when there is to be one and none runs.
-    fn plan_announcement(&mut self, myself: &ActorRef<CallMessage>) {
-        if self.announcing || self.observed.say.is_some() {
-            return;
-        }
-        let pause = {
-            let state = self.context.state.read();
-            let row = state.calls.get(&self.call);
-            row.and_then(|row| state.announce_every(row))
-        };
-        if let Some(pause) = pause {
+    fn plan_announcement(&mut self, pause_ms: Option<u64>, myself: &ActorRef<CallMessage>) {
+        if let Some(pause_ms) = pause_ms
+            && !self.announcing
+            && self.observed.say.is_none()
+        {
             self.announcing = true;
-            myself.send_after(Duration::from_millis(pause), || CallMessage::Announce);
+            myself.send_after(Duration::from_millis(pause_ms), || CallMessage::Announce);
         }
     }
 
@@ -396,8 +390,14 @@ impl CallState {
     }
 
     /// Carries out what remains to be done; true when nothing ever will.
-    fn reconcile(&mut self) -> bool {
-        let row = self.context.state.read().calls.get(&self.call).cloned();
+    fn reconcile(&mut self, myself: &ActorRef<CallMessage>) -> bool {
+        let (row, pause_ms) = {
+            let state = self.context.state.read();
+            let row = state.calls.get(&self.call);
+            let pause_ms = row.and_then(|row| state.announce_every(row));
+            (row.cloned(), pause_ms)
+        };
+        self.plan_announcement(pause_ms, myself);
         if !row.as_ref().is_some_and(CallRow::is_waiting) {
             self.observed.say = None;
         }

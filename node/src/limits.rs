@@ -87,6 +87,10 @@ pub const EVENT_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Interval of pings to event readers, so that a vanished one is noticed.
 pub const EVENT_PING: Duration = Duration::from_secs(15);
 
+/// Final answers of far ends of lost calls waiting to be reported: more than a node has
+/// legs. Further ones are repeated by the far end, or their rows go by their deadline.
+pub const RELEASES_WAITING_MAX: usize = 65_536;
+
 /// Records in one answer of a list that is read in pages.
 pub const PAGE_MAX: usize = 1_000;
 

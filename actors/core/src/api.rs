@@ -251,6 +251,18 @@ pub struct Figures {
     pub missed: u64,
     /// Missed of the offers.
     pub missed_permille: Option<u64>,
+    /// Adverts played because callers asked for them.
+    #[serde(default)]
+    pub adverts: u64,
+    /// Answered callers whose wait had been foretold when they came.
+    #[serde(default)]
+    pub foretold: u64,
+    /// Sum of their true waits.
+    #[serde(default)]
+    pub foretold_wait_ms: u64,
+    /// Sum of how far off the foretold waits were.
+    #[serde(default)]
+    pub foretold_off_ms: u64,
     /// Transfers by agents.
     pub transfers: u64,
     /// Agents signed in.

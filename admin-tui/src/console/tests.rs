@@ -44,6 +44,10 @@ fn figures(queue: &str, waiting: u64) -> Figures {
         sl_target_ms: Some(20_000),
         sl_permille: Some(793),
         asa_ms: Some(7_200),
+        adverts: 0,
+        foretold: 0,
+        foretold_wait_ms: 0,
+        foretold_off_ms: 0,
         aht_ms: Some(203_000),
         ..Figures::default()
     }

@@ -132,7 +132,8 @@ shapes! {
             "abandoned_in_target" "short_abandoned" "sl_formula" "sl_target_ms" "sl_permille"
             "sl_a_permille" "sl_b_permille" "sl_c_permille" "asa_ms" "wait_p90_ms"
             "wait_max_ms" "answered_wait_ms" "aht_ms" "talk_ms" "hold_ms" "wrap_ms" "ring_ms"
-            "offers" "missed" "missed_permille" "transfers" "staffed_ms" "paused_ms" "busy_ms"
+            "offers" "missed" "missed_permille" "adverts" "foretold" "foretold_wait_ms"
+            "foretold_off_ms" "transfers" "staffed_ms" "paused_ms" "busy_ms"
             "occupancy_permille"];
     /// Figures of a queue or tenant in an interval.
     FIGURES_INTERVAL: ["FROM" "from_at", "TO" "to_at", "NAME" "name", "OFFERED" "offered", "ANSWERED" "answered",
@@ -144,7 +145,8 @@ shapes! {
             "abandoned_in_target" "short_abandoned" "sl_formula" "sl_target_ms" "sl_permille"
             "sl_a_permille" "sl_b_permille" "sl_c_permille" "asa_ms" "wait_p90_ms"
             "wait_max_ms" "answered_wait_ms" "aht_ms" "talk_ms" "hold_ms" "wrap_ms" "ring_ms"
-            "offers" "missed" "missed_permille" "transfers" "staffed_ms" "paused_ms" "busy_ms"
+            "offers" "missed" "missed_permille" "adverts" "foretold" "foretold_wait_ms"
+            "foretold_off_ms" "transfers" "staffed_ms" "paused_ms" "busy_ms"
             "occupancy_permille"];
     /// Live figures of an agent or team.
     WORK: ["TENANT" "tenant", "NAME" "name", "OFFERS" "offers", "ANSWERED" "answered",
@@ -156,7 +158,8 @@ shapes! {
             "abandoned_in_target" "short_abandoned" "sl_formula" "sl_target_ms" "sl_permille"
             "sl_a_permille" "sl_b_permille" "sl_c_permille" "asa_ms" "wait_p90_ms"
             "wait_max_ms" "answered_wait_ms" "aht_ms" "talk_ms" "hold_ms" "wrap_ms" "ring_ms"
-            "offers" "missed" "missed_permille" "transfers" "staffed_ms" "paused_ms" "busy_ms"
+            "offers" "missed" "missed_permille" "adverts" "foretold" "foretold_wait_ms"
+            "foretold_off_ms" "transfers" "staffed_ms" "paused_ms" "busy_ms"
             "occupancy_permille"];
     /// Figures of an agent or team in an interval.
     WORK_INTERVAL: ["FROM" "from_at", "TO" "to_at", "NAME" "name", "OFFERS" "offers", "ANSWERED" "answered",
@@ -168,7 +171,8 @@ shapes! {
             "abandoned_in_target" "short_abandoned" "sl_formula" "sl_target_ms" "sl_permille"
             "sl_a_permille" "sl_b_permille" "sl_c_permille" "asa_ms" "wait_p90_ms"
             "wait_max_ms" "answered_wait_ms" "aht_ms" "talk_ms" "hold_ms" "wrap_ms" "ring_ms"
-            "offers" "missed" "missed_permille" "transfers" "staffed_ms" "paused_ms" "busy_ms"
+            "offers" "missed" "missed_permille" "adverts" "foretold" "foretold_wait_ms"
+            "foretold_off_ms" "transfers" "staffed_ms" "paused_ms" "busy_ms"
             "occupancy_permille"];
     /// An event.
     EVENT: ["AT" "at", "TYPE" "type", "ENTITY" "entity"],

@@ -138,13 +138,14 @@ fn cancel(shared: &Arc<Shared>, row: &LeftoverRow) {
 /// The far end of a leftover has answered finally.
 pub fn over(shared: &Shared, leg: LegId) {
     if shared.state.read().leftovers.contains_key(&leg) {
-        // The receiver lives as long as telephony, and rows bound what is sent.
-        let _ = shared.released.send(leg);
+        // A far end may repeat its answer while no majority takes the report. What finds no
+        // room is told by the next repeat, or the row goes by its deadline.
+        let _ = shared.released.try_send(leg);
     }
 }
 
 /// Reports final answers, many at a time, for ever.
-pub async fn report(shared: Arc<Shared>, mut released: mpsc::UnboundedReceiver<LegId>) {
+pub async fn report(shared: Arc<Shared>, mut released: mpsc::Receiver<LegId>) {
     while let Some(first) = released.recv().await {
         tokio::time::sleep(GATHER).await;
         let mut legs = vec![first];

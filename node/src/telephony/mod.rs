@@ -58,6 +58,7 @@ use self::legs::LegTable;
 use self::sound::Sounds;
 use self::speech::Speech;
 use self::wake::WakeHub;
+use crate::limits;
 use crate::secrets::Vault;
 
 /// What telephony is given at boot.
@@ -125,7 +126,7 @@ pub struct Shared {
     /// bound of its own: each leg has, and how many legs there are is bounded at the gate.
     pub reports: mpsc::UnboundedSender<reports::Report>,
     /// Leftovers whose far ends have answered. Rows bound how many there are.
-    pub released: mpsc::UnboundedSender<LegId>,
+    pub released: mpsc::Sender<LegId>,
     /// Set when telephony stops, so that no address is bound again.
     pub stopped: std::sync::atomic::AtomicBool,
     /// Signalling; set right after it has started, before any address is bound.
@@ -180,7 +181,7 @@ impl Telephony {
     pub async fn start(parts: Parts) -> Result<Self, StartError> {
         let (engine, media_events) = Engine::start(parts.media)?;
         let (reports, reported) = mpsc::unbounded_channel();
-        let (released, answers) = mpsc::unbounded_channel();
+        let (released, answers) = mpsc::channel(limits::RELEASES_WAITING_MAX);
         let shared = Arc::new(Shared {
             node: parts.node,
             address: parts.address,
