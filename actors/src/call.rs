@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use strowger_core::call::{CallRow, Cause, Seen, Stage};
-use strowger_core::ids::{CallId, LegId};
+use strowger_core::ids::{CallId, LegId, NodeId};
 use strowger_core::ivr::speech::{Announcement, Key};
 use strowger_core::outstanding::{Audio, CallObserved, Effect, Phase, outstanding};
 use strowger_core::state::SharedState;
@@ -29,14 +29,16 @@ pub enum CallMessage {
     Look,
     /// Something happened to a leg.
     Leg(LegId, LegEvent),
-    /// A proposal came back.
-    Proposed(Result<Reply, DeskError>),
+    /// A proposal made under this epoch came back.
+    Proposed(Option<u32>, Result<Reply, DeskError>),
     /// Observations may be proposed again.
     Retry,
     /// The other leg of a bridge had time enough to go as well.
     Lingered,
     /// A waiting caller is due to be told where he stands.
     Announce,
+    /// Ports of a leg to be resumed may be free now.
+    Resume,
 }
 
 /// What every call actor of a node shares.
@@ -48,6 +50,8 @@ pub struct CallContext {
     pub desk: Desk,
     /// Signalling and media.
     pub legs: Arc<dyn Legs>,
+    /// This node, which carries out the calls it owns and no others.
+    pub node: NodeId,
 }
 
 /// What a call actor starts with.
@@ -81,6 +85,13 @@ pub struct CallState {
     /// The leg whose end is awaited so that it is committed with the other's.
     lingering: Option<LegId>,
     started: Instant,
+    /// Epoch under which this node has the call. What was observed under another one is
+    /// somebody else's by now.
+    epoch: Option<u32>,
+    /// A leg waits for its ports, and a timer for the next attempt runs.
+    resuming: bool,
+    /// When the first leg of the present epoch was to be taken up.
+    resuming_since: Option<Instant>,
     /// The row has been seen here: from now on its absence means that the call is over.
     seen: bool,
     _pass: Option<Pass>,
@@ -114,6 +125,9 @@ impl Actor for CallActor {
             ready: None,
             lingering: None,
             started: Instant::now(),
+            epoch: None,
+            resuming: false,
+            resuming_since: None,
             seen: false,
             _pass: start.pass,
         })
@@ -128,10 +142,14 @@ impl Actor for CallActor {
         match message {
             CallMessage::Look => {}
             CallMessage::Leg(leg, event) => state.leg_event(leg, event, &myself),
-            CallMessage::Proposed(result) => state.proposed(result, &myself),
+            CallMessage::Proposed(epoch, result) if epoch == state.epoch => {
+                state.proposed(result, &myself);
+            }
+            CallMessage::Proposed(..) => {}
             CallMessage::Retry => state.resting = false,
             CallMessage::Lingered => state.lingering = None,
             CallMessage::Announce => state.announce(),
+            CallMessage::Resume => state.resuming = false,
         }
         state.flush(&myself);
         if state.reconcile(&myself) {
@@ -351,10 +369,11 @@ impl CallState {
             observations: self.outbox.clone(),
         };
         let (desk, myself) = (self.context.desk.clone(), myself.clone());
+        let epoch = self.epoch;
         tokio::spawn(async move {
             let result = desk.propose(&command, limits::PROPOSE).await;
             // Nobody is left to hear it when the call has ended meanwhile.
-            let _ = myself.cast(CallMessage::Proposed(result));
+            let _ = myself.cast(CallMessage::Proposed(epoch, result));
         });
     }
 
@@ -397,6 +416,11 @@ impl CallState {
             let pause_ms = row.and_then(|row| state.announce_every(row));
             (row.cloned(), pause_ms)
         };
+        if let Some(row) = &row
+            && !self.is_ours(row)
+        {
+            return true;
+        }
         self.plan_announcement(pause_ms, myself);
         if !row.as_ref().is_some_and(CallRow::is_waiting) {
             self.observed.say = None;
@@ -409,11 +433,11 @@ impl CallState {
         // What is done may make something else due: an answered leg can hear a prompt.
         for _ in 0..limits::ROUNDS {
             let effects = outstanding(row.as_ref(), &self.observed);
-            if effects.is_empty() {
+            let done = effects
+                .into_iter()
+                .filter(|effect| self.carry_out(row.as_ref(), effect, myself));
+            if done.count() == 0 {
                 break;
-            }
-            for effect in effects {
-                self.carry_out(row.as_ref(), effect);
             }
         }
         let all_gone = self
@@ -424,9 +448,51 @@ impl CallState {
         row.is_none() && all_gone
     }
 
-    fn carry_out(&mut self, row: Option<&CallRow>, effect: Effect) {
+    /// True when this node has the call. One that went to another node, or came back under
+    /// another epoch, is let go here without a word: its new owner speaks for it.
+    fn is_ours(&mut self, row: &CallRow) -> bool {
+        let here = row.owner == self.context.node;
+        let before = self.epoch.replace(row.epoch);
+        if here && before.is_none_or(|epoch| epoch == row.epoch) {
+            return true;
+        }
+        for leg in std::mem::take(&mut self.observed).legs.keys() {
+            self.context.legs.forget(*leg);
+        }
+        self.outbox.clear();
+        self.in_flight = 0;
+        self.resuming_since = None;
+        self.changes.clear();
+        (self.preparing, self.ready, self.lingering) = (None, None, None);
+        here
+    }
+
+    /// Carries out one effect; false when it has to wait.
+    fn carry_out(
+        &mut self,
+        row: Option<&CallRow>,
+        effect: &Effect,
+        myself: &ActorRef<CallMessage>,
+    ) -> bool {
         let legs = Arc::clone(&self.context.legs);
-        match effect {
+        match *effect {
+            Effect::Resume(leg) => {
+                let Some(row) = row else { return false };
+                let since = *self.resuming_since.get_or_insert_with(Instant::now);
+                let patient = since.elapsed() < limits::RESUME_MAX;
+                if self.resuming || !legs.resume(row, leg, patient) {
+                    if !std::mem::replace(&mut self.resuming, true) {
+                        myself.send_after(limits::RESUME_AGAIN, || CallMessage::Resume);
+                    }
+                    return false;
+                }
+                let seen = self.observed.legs.entry(leg).or_default();
+                seen.known = true;
+                let stands = row.leg(leg).is_some_and(|leg| leg.seen == Seen::Answered);
+                if stands && seen.phase == Phase::Fresh {
+                    seen.phase = Phase::Up;
+                }
+            }
             Effect::Invite(leg) => {
                 self.phase(leg, Phase::Calling);
                 if let Some(row) = row {
@@ -461,6 +527,7 @@ impl CallState {
                 legs.forget(leg);
             }
         }
+        true
     }
 
     fn end(&mut self, leg: LegId, cause: Cause) {

@@ -37,3 +37,9 @@ pub const KEYS_WAITING_MAX: usize = 16;
 
 /// Rounds of one look at a row: a leg takes at most a handful of steps at once.
 pub const ROUNDS: usize = 8;
+
+/// Pause before a leg whose ports are still held elsewhere is taken up again.
+pub const RESUME_AGAIN: Duration = Duration::from_millis(10);
+
+/// How long the ports of a leg are waited for; then it gets others.
+pub const RESUME_MAX: Duration = Duration::from_millis(500);

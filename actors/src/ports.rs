@@ -59,6 +59,12 @@ pub struct Answer {
 /// Signalling and media of legs, by leg id. Every method returns at once; what comes
 /// of it arrives as a [`LegEvent`]. A method about a leg that is gone does nothing.
 pub trait Legs: Send + Sync + 'static {
+    /// Takes up a leg from its checkpoint, unless it is here already. False when that has to
+    /// wait: the leg's ports are still held by its old owner. Without patience it gets other
+    /// ports, which its far end is told by a re-INVITE. What cannot be resumed at all ends
+    /// with [`LegEvent::Ended`].
+    fn resume(&self, call: &CallRow, leg: LegId, patient: bool) -> bool;
+
     /// Sends an INVITE for an outgoing leg of `call`.
     fn invite(&self, call: &CallRow, leg: LegId);
 
@@ -87,6 +93,6 @@ pub trait Legs: Send + Sync + 'static {
     /// Changes what a leg hears. `call` gives the tenant's blobs their context.
     fn hear(&self, call: CallId, leg: LegId, audio: Audio);
 
-    /// Forgets a leg: its ports are free, nothing is sent for it any more.
+    /// Forgets a leg without a word: its ports are free, nothing is sent for it any more.
     fn forget(&self, leg: LegId);
 }

@@ -147,6 +147,11 @@ impl Switchboard {
         }
     }
 
+    /// True when a call has its actor here.
+    pub fn has(&self, call: CallId) -> bool {
+        self.calls.read().contains_key(&call)
+    }
+
     /// Calls this node owns that have no actor.
     pub fn orphans(&self) -> BTreeSet<CallId> {
         let running = self.calls.read();

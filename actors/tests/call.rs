@@ -99,6 +99,10 @@ impl Told {
 }
 
 impl Legs for Told {
+    fn resume(&self, _call: &CallRow, leg: LegId, _patient: bool) -> bool {
+        self.say(format!("resume {}", leg.n()));
+        true
+    }
     fn invite(&self, _call: &CallRow, leg: LegId) {
         self.say(format!("invite {}", leg.n()));
     }
@@ -158,6 +162,7 @@ impl Bench {
             state: exchange.state(),
             desk: Desk::new(Arc::new(Door(Arc::clone(&exchange)))),
             legs: Arc::new(Told(sender)),
+            node: NodeId(1),
         };
         let switchboard = Switchboard::start(NodeId(1), context)
             .await
@@ -210,6 +215,7 @@ impl Bench {
             sip_call_id: String::from("caller"),
             remote: None,
             called: None,
+            checkpoint: Some(b"invite".to_vec()),
         }));
         let Reply::Call { call, leg } = reply else {
             panic!("not admitted: {reply:?}");
@@ -408,6 +414,56 @@ async fn legs_of_a_call_that_is_over_in_the_log_are_ended() {
     let records = bench.exchange.records();
     assert_eq!(records.len(), 1);
     assert_eq!(records[0].disposition, Disposition::NodeLost);
+}
+
+#[tokio::test]
+async fn a_bridge_of_another_life_is_let_go_without_a_word_and_taken_up_anew() {
+    let mut bench = Bench::new().await;
+    let (call, caller) = bench.call("1090").await;
+    let far = bench.far_leg(call);
+    let (c, f) = (caller.n(), far.n());
+    bench.expect(&[&format!("invite {f}")]).await;
+    bench.event(call, far, answer());
+    bench.expect(&[&format!("prepare {c}")]).await;
+    bench.event(call, caller, answer());
+    let bridged = [
+        format!("answer {c}"),
+        format!("confirm {f}"),
+        format!("hear {c} bridge"),
+        format!("hear {f} bridge"),
+    ];
+    let bridged: Vec<&str> = bridged.iter().map(String::as_str).collect();
+    bench.expect(&bridged).await;
+    bench.commit(&Command::NodeUp {
+        node: NodeId(1),
+        incarnation: 2,
+        address: site::address(1),
+        version: String::from("1"),
+    });
+    bench
+        .switchboard
+        .wake(&strowger_core::state::Wake::Call(call));
+    bench
+        .expect(&[&format!("forget {c}"), &format!("forget {f}")])
+        .await;
+    let again = [
+        format!("resume {c}"),
+        format!("resume {f}"),
+        format!("hear {c} bridge"),
+        format!("hear {f} bridge"),
+    ];
+    let again: Vec<&str> = again.iter().map(String::as_str).collect();
+    bench.expect(&again).await;
+    bench.event(call, far, ended(Cause::NORMAL));
+    bench
+        .expect(&[&format!("forget {f}"), &format!("end {c} 200")])
+        .await;
+    bench.event(call, caller, ended(Cause::NORMAL));
+    bench.expect(&[&format!("forget {c}")]).await;
+    bench.over(call).await;
+    let records = bench.exchange.records();
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].disposition, Disposition::Answered);
 }
 
 #[tokio::test]

@@ -296,7 +296,8 @@ pub struct LegRow {
     pub ended_at: Option<TimeMs>,
     /// Why it ended.
     pub cause: Option<Cause>,
-    /// The exported dialog, which a new owner resumes from.
+    /// What a new owner resumes from: the caller's INVITE until it is answered, then the
+    /// dialog. `None` while nothing of the leg can be resumed.
     pub checkpoint: Option<Vec<u8>>,
 }
 
@@ -485,10 +486,12 @@ pub struct CallRow {
     pub tenant: TenantId,
     /// Service address it is anchored on.
     pub address: IpAddr,
-    /// Epoch of that address when the call arrived.
+    /// Epoch of that address when the owner got the call.
     pub epoch: u32,
     /// The node that owns it: the holder of `address` at that epoch.
     pub owner: NodeId,
+    /// It had another owner, or an older life of this one, before.
+    pub moved: bool,
     /// Who calls.
     pub from: Caller,
     /// Dialled number.

@@ -55,6 +55,8 @@ pub enum Audio {
 /// A leg as its owner sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LegObserved {
+    /// It was taken up from its checkpoint.
+    pub known: bool,
     /// How far it has come.
     pub phase: Phase,
     /// What it hears.
@@ -79,6 +81,9 @@ pub struct CallObserved {
 /// Something to be done now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
+    /// Take up a leg that another owner has left: an unanswered caller, or a dialog that
+    /// stands.
+    Resume(LegId),
     /// Send an INVITE for an outgoing leg.
     Invite(LegId),
     /// Tell the caller that it rings.
@@ -119,11 +124,17 @@ pub fn outstanding(row: Option<&CallRow>, observed: &CallObserved) -> Vec<Effect
                     .get(&leg.id)
                     .is_some_and(|seen| seen.phase == Phase::Alerting)
         });
+    // Whoever has taken up the caller can send from the call's address.
+    let taken_up = !row.moved
+        || row.caller().is_none_or(|caller| {
+            let seen = observed.legs.get(&caller.id);
+            seen.is_some_and(|seen| seen.known)
+        });
     for leg in &row.legs {
         let seen = observed.legs.get(&leg.id).cloned().unwrap_or_default();
-        if let Some(effect) = leg_step(row, leg, &seen, rings) {
-            effects.push(effect);
-        }
+        let step = leg_step(row, leg, &seen, rings);
+        let early = matches!(step, Some(Effect::Invite(_))) && !taken_up;
+        effects.extend(step.filter(|_| !early));
         let audio = desired_audio(row, leg, observed);
         if seen.phase < Phase::Ending && audio != seen.audio && hears(&seen, audio) {
             effects.push(Effect::Hear(leg.id, audio));
@@ -137,6 +148,14 @@ fn leg_step(row: &CallRow, leg: &LegRow, seen: &LegObserved, rings: bool) -> Opt
     let incoming = leg.role == LegRole::Caller && leg.target.is_none();
     match (leg.want, seen.phase) {
         (_, Phase::Gone | Phase::Ending) => None,
+        (_, Phase::Fresh)
+            if row.moved
+                && !seen.known
+                && leg.is_live()
+                && (incoming || leg.seen == Seen::Answered) =>
+        {
+            Some(Effect::Resume(leg.id))
+        }
         // Never sent, and no longer wanted: nothing to end on the wire.
         (Want::End(cause), _) if leg.is_live() => Some(Effect::End(leg.id, cause)),
         (Want::Alert | Want::Answer, Phase::Fresh) if !incoming && leg.seen == Seen::Fresh => {

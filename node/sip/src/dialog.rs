@@ -171,11 +171,23 @@ impl Dialog {
         self.build(Method::Ack, self.invite_cseq)
     }
 
-    /// The dialog as another node continues it.
+    /// The dialog as another node continues it: a connection died with its owner, so that the
+    /// peer is reached where its Contact says.
     #[must_use]
     pub fn imported(mut self) -> Self {
         self.local_cseq += IMPORT_CSEQ_JUMP;
+        self.flow.connection = None;
+        if self.flow.protocol == Protocol::Tcp
+            && let Some(listens) = self.remote_target.socket_address()
+        {
+            self.flow.remote = listens;
+        }
         self
+    }
+
+    /// True while we, who were called, have sent nothing of our own in it.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.role == Role::Uas && self.local_cseq.is_multiple_of(IMPORT_CSEQ_JUMP)
     }
 
     /// Our Contact on this dialog.

@@ -21,6 +21,7 @@ use strowger_sip::token::LegToken;
 use tracing::{debug, warn};
 
 use super::auth::{self, Sender};
+use super::checkpoint::{Checkpoint, KeptInvite};
 use super::session::Offer;
 use super::{Shared, legs, reports};
 use crate::numbering;
@@ -103,6 +104,7 @@ async fn commit(shared: Arc<Shared>, invite: IncomingInvite, admitted: Admitted)
         return refuse(invite, 503, Some(41));
     };
     let called = called(&admitted);
+    let kept = KeptInvite::of(&invite, epoch);
     let command = Command::CallArrived(CallArrived {
         tenant: admitted.tenant,
         address,
@@ -113,6 +115,7 @@ async fn commit(shared: Arc<Shared>, invite: IncomingInvite, admitted: Admitted)
         sip_call_id: invite.request().headers.call_id().to_owned(),
         remote: contact(invite.request()),
         called,
+        checkpoint: kept.clone().map(|kept| Checkpoint::Invite(kept).bytes()),
     });
     let proposal = shared
         .desk
@@ -137,7 +140,7 @@ async fn commit(shared: Arc<Shared>, invite: IncomingInvite, admitted: Admitted)
             };
             invite.trying();
             let sink = reports::sink(&shared, leg);
-            shared.legs.expect(leg, call, address, admitted.offer);
+            shared.legs.expect(leg, call, address, admitted.offer, kept);
             match invite.accept(token, sink) {
                 Ok(sip) => legs::accepted(&shared, leg, sip),
                 Err(why) => {

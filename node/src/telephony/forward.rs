@@ -39,30 +39,38 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Passes a message for a leg that is not here to the node that owns its call.
 ///
-/// The answer of a quick peer may come before this node has applied the call it is about;
-/// on a connection it would never be sent again, so it waits for the call. Only tokens this
-/// cluster made for legs still to be applied wait, so there are no more of them than of legs.
+/// The answer of a quick peer may come before this node has applied the call it is about, and
+/// a request before this node has taken its leg up from a dead owner; on a connection it would
+/// never be sent again, so it waits. Only messages with tokens this cluster made wait.
 pub fn to_owner(shared: &Arc<Shared>, token: LegToken, raw: &[u8], flow: Flow) -> bool {
     let leg = leg_of(token);
     let raw = raw.to_vec();
-    if let Some(owner) = owner_of(shared, leg) {
-        return owner != shared.node && send(shared, owner, &Forward::TakeIn { flow, raw });
-    }
-    if token.index <= shared.state.read().meta.index {
-        return false;
+    match owner_of(shared, leg) {
+        Some(owner) if owner != shared.node => {
+            return send(shared, owner, &Forward::TakeIn { flow, raw });
+        }
+        None if token.index <= shared.state.read().meta.index => return false,
+        // It is being taken up here, or still to be heard of.
+        Some(_) | None => {}
     }
     let shared = Arc::clone(shared);
     tokio::spawn(async move {
+        let Some(endpoint) = shared.endpoint() else {
+            return;
+        };
         for _ in 0..LOOKS {
             tokio::time::sleep(LOOK_AGAIN).await;
-            if let Some(owner) = owner_of(&shared, leg) {
-                if owner != shared.node {
+            match owner_of(&shared, leg) {
+                Some(owner) if owner != shared.node => {
                     send(&shared, owner, &Forward::TakeIn { flow, raw });
+                    return;
                 }
-                return;
+                Some(_) if endpoint.leg(token).is_some() => break,
+                Some(_) | None => {}
             }
         }
-        debug!(%leg, "a message for a leg nobody knows");
+        // A request for a leg that is nowhere is told so.
+        endpoint.inject(&raw, flow);
     });
     true
 }

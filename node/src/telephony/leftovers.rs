@@ -4,14 +4,12 @@
 //! Level-triggered: the rows say who is still to be told. Telling twice, after another
 //! node or in another life, is harmless: the far end answers 481.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use strowger_core::floor::leftover::LeftoverRow;
 use strowger_core::ids::LegId;
 use strowger_core::state::command::Command;
-use strowger_sip::dialog::Dialog;
 use strowger_sip::endpoint::LostInvite;
 use strowger_sip::message::{NameAddr, Uri, host_of};
 use strowger_sip::token::LegToken;
@@ -19,6 +17,7 @@ use tokio::sync::mpsc;
 use tracing::{debug, info};
 
 use super::Shared;
+use super::checkpoint::Checkpoint;
 use super::legs::NodeLegs;
 use super::wake::WakeHub;
 
@@ -41,9 +40,8 @@ const CAUSE: u16 = 41;
 /// Tells the far ends that are this node's to tell, for ever.
 pub async fn keep(shared: Arc<Shared>, wakes: WakeHub) {
     let mut changed = wakes.cluster();
-    let mut told = BTreeSet::new();
     loop {
-        let more = tell_all(&shared, &mut told);
+        let more = tell_all(&shared);
         tokio::select! {
             _ = changed.changed() => {}
             () = tokio::time::sleep(if more { LOOK_SOON } else { LOOK }) => {}
@@ -51,8 +49,12 @@ pub async fn keep(shared: Arc<Shared>, wakes: WakeHub) {
     }
 }
 
-/// True when there is more to tell soon.
-fn tell_all(shared: &Arc<Shared>, told: &mut BTreeSet<LegId>) -> bool {
+/// Tells the far ends that are to be told now. True when there is more to tell soon.
+pub fn tell_all(shared: &Arc<Shared>) -> bool {
+    let mut told = shared.told.lock();
+    if told.is_empty() && shared.state.read().leftovers.is_empty() {
+        return false;
+    }
     let Some(endpoint) = shared.endpoint() else {
         return true;
     };
@@ -85,12 +87,13 @@ fn tell_all(shared: &Arc<Shared>, told: &mut BTreeSet<LegId>) -> bool {
 }
 
 fn tell(shared: &Arc<Shared>, row: LeftoverRow) {
-    let dialog = row
-        .checkpoint
-        .as_deref()
-        .map(postcard::from_bytes::<Dialog>);
+    let checkpoint = row.checkpoint.as_deref().and_then(Checkpoint::read);
+    let endpoint = shared.endpoint();
+    let dialog = checkpoint
+        .zip(endpoint)
+        .and_then(|(checkpoint, endpoint)| checkpoint.dialog(endpoint, row.leg));
     match dialog {
-        Some(Ok(dialog)) => {
+        Some(dialog) => {
             let shared = Arc::clone(shared);
             tokio::spawn(async move {
                 let Some(endpoint) = shared.endpoint() else {
@@ -102,7 +105,6 @@ fn tell(shared: &Arc<Shared>, row: LeftoverRow) {
                 }
             });
         }
-        Some(Err(why)) => debug!(leg = %row.leg, %why, "a checkpoint cannot be read"),
         None => cancel(shared, &row),
     }
 }

@@ -4,28 +4,31 @@
 //! may call the leg it is about; actors call [`NodeLegs`], which never waits. A report
 //! for a call whose actor is just being started is kept until it is.
 
+mod outgoing;
+mod resume;
+
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use strowger_actors::ports::{Answer, LegEvent, Legs};
-use strowger_core::call::{CallRow, Cause, Confirmation, FlowRef, LegRole, LegTarget, Transport};
+use strowger_core::call::{CallRow, Cause, Confirmation, LegRole};
 use strowger_core::ids::{CallId, LegId};
 use strowger_core::ivr::speech::Key;
 use strowger_core::outstanding::Audio;
 use strowger_media::{PlayToken, Repeat, Tone};
-use strowger_sip::leg::{By, InviteSpec, Leg, LegEvent as SipEvent};
-use strowger_sip::message::{HeaderName, NameAddr, ReasonValue, Uri};
-use strowger_sip::token::LegToken;
-use strowger_sip::transport::{Flow, Protocol};
+use strowger_sip::leg::{By, Leg, LegEvent as SipEvent};
+use strowger_sip::message::{HeaderName, ReasonValue};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
+use self::resume::Unresumed;
 use super::Shared;
-use super::reports::{self, Report};
+use super::checkpoint::{Checkpoint, KeptInvite};
+use super::reports::Report;
 use super::session::{Offer, Session, SessionError};
 use super::sound::key_of;
 
@@ -52,6 +55,8 @@ struct Entry {
     incoming: bool,
     sip: Option<Leg>,
     sip_call_id: String,
+    /// The caller's INVITE, until the session changes.
+    kept: Option<KeptInvite>,
     offer: Offer,
     session: Option<Session>,
     /// Our answer, made and not yet sent.
@@ -68,8 +73,16 @@ struct Entry {
 
 impl LegTable {
     /// Makes room for the leg of a caller whose call is committed.
-    pub fn expect(&self, leg: LegId, call: CallId, address: IpAddr, offer: Offer) {
-        let entry = Entry::new(call, address, true, offer);
+    pub fn expect(
+        &self,
+        leg: LegId,
+        call: CallId,
+        address: IpAddr,
+        offer: Offer,
+        kept: Option<KeptInvite>,
+    ) {
+        let mut entry = Entry::new(call, address, true, offer);
+        entry.kept = kept;
         self.legs.lock().insert(leg, entry);
     }
 
@@ -105,6 +118,7 @@ impl Entry {
             incoming,
             sip: None,
             sip_call_id: String::new(),
+            kept: None,
             offer,
             session: None,
             answer: None,
@@ -117,11 +131,27 @@ impl Entry {
         }
     }
 
+    /// What a new owner goes on from.
     fn checkpoint(&self) -> Vec<u8> {
+        if let Some(kept) = &self.kept {
+            let answer = self.answer.clone();
+            let kept = KeptInvite {
+                answer,
+                ..kept.clone()
+            };
+            return Checkpoint::Invite(kept).bytes();
+        }
         let dialog = self.sip.as_ref().and_then(Leg::dialog);
-        dialog
-            .and_then(|dialog| postcard::to_stdvec(&dialog).ok())
-            .unwrap_or_default()
+        let Some(mut dialog) = dialog else {
+            return Vec::new();
+        };
+        if let Some(session) = &self.session {
+            // What is about to be in force: the commit of this is what it waits for.
+            let (ours, theirs) = session.descriptions();
+            dialog.local_sdp = ours.or(dialog.local_sdp);
+            dialog.remote_sdp = theirs.or(dialog.remote_sdp);
+        }
+        Checkpoint::Dialog(Box::new(dialog)).bytes()
     }
 
     fn facts(&self) -> Answer {
@@ -248,6 +278,12 @@ fn take(shared: &Arc<Shared>, leg: LegId, event: SipEvent) {
         }
         SipEvent::Reinvited { sdp } => reinvited(shared, leg, sdp.as_deref()),
         SipEvent::Info { content_type, body } => pass_info(shared, leg, &content_type, body),
+        SipEvent::ReinviteAnswered { sdp: Some(sdp) } => {
+            if let Err(why) = accept(shared, leg, &sdp) {
+                info!(%leg, %why, "an answer to our change cannot be taken");
+                end_sip(shared, leg, Some(65));
+            }
+        }
         SipEvent::AckTimeout => info!(%leg, "no ACK came; the leg is being ended"),
         SipEvent::Acked { sdp: None }
         | SipEvent::ReinviteAnswered { .. }
@@ -315,7 +351,10 @@ fn reinvited(shared: &Arc<Shared>, leg: LegId, sdp: Option<&str>) {
             log_refusal(leg, sip.accept_reinvite(answer));
         }
         Some(Ok((false, held))) => {
-            let checkpoint = shared.legs.with(leg, |entry| entry.checkpoint());
+            let checkpoint = shared.legs.with(leg, |entry| {
+                entry.kept = None;
+                entry.checkpoint()
+            });
             let checkpoint = checkpoint.unwrap_or_default();
             report(shared, leg, LegEvent::Changed { held, checkpoint });
         }
@@ -419,123 +458,6 @@ impl NodeLegs {
         made.unwrap_or(Ok(()))
     }
 
-    fn try_invite(&self, call: &CallRow, leg: LegId) -> Result<(), Cause> {
-        let shared = &self.shared;
-        let target = call
-            .leg(leg)
-            .and_then(|row| row.target.as_ref())
-            .ok_or(Cause::FAILURE)?;
-        let uri = Uri::parse(&target.uri).ok_or(Cause::UNKNOWN_NUMBER)?;
-        let flow = self
-            .flow(call.address, target, &uri)
-            .ok_or(Cause::UNKNOWN_NUMBER)?;
-        let caller = call.caller().map(|row| row.id);
-        let codecs = caller.and_then(|caller| {
-            shared.legs.with(caller, |entry| match &entry.session {
-                Some(session) => session.codecs(),
-                None => entry.offer.codecs.clone(),
-            })
-        });
-        let address = call.address;
-        let mut session = Session::open(&shared.engine, leg, address, codecs.unwrap_or_default())
-            .map_err(|why| {
-            warn!(code = "SW0301", %leg, %why, "no port for a leg");
-            Cause::CONGESTION
-        })?;
-        let offer = session.offer();
-        let mut entry = Entry::new(call.id, address, false, Offer::default());
-        entry.session = Some(session);
-        let token = LegToken {
-            index: leg.index(),
-            n: leg.n(),
-            epoch: call.epoch,
-        };
-        let endpoint = shared.endpoint().ok_or(Cause::FAILURE)?;
-        entry.sip_call_id = endpoint.tokens().call_id(token);
-        shared.legs.legs.lock().insert(leg, entry);
-        let mut to = uri.clone();
-        to.params.clear();
-        to.headers.clear();
-        let role = call.leg(leg).map(|row| &row.role);
-        let (number, display, failover) = {
-            let state = shared.state.read();
-            let role = role.unwrap_or(&LegRole::Caller);
-            let (number, display) = state.shown_caller(call, role);
-            (number, display, state.failover(call, role))
-        };
-        let host = strowger_sip::message::host_of(address);
-        let mut from = NameAddr::new(Uri::sip(Some(&number), &host, None));
-        from.display = Some(display).filter(|display| !display.is_empty());
-        let spec = InviteSpec {
-            token,
-            target: uri,
-            flow,
-            route: Vec::new(),
-            from,
-            to: NameAddr::new(to),
-            sdp: Some(offer),
-            headers: Vec::new(),
-            credentials: None,
-        };
-        let sip = endpoint
-            .invite(spec, reports::sink(shared, leg))
-            .map_err(|why| {
-                warn!(%leg, %why, "a leg cannot be made");
-                Cause::CONGESTION
-            })?;
-        if let Some(patience) = failover {
-            self.watch(leg, sip.clone(), Duration::from_millis(patience));
-        }
-        shared.legs.with(leg, |entry| entry.sip = Some(sip));
-        Ok(())
-    }
-
-    /// Reports an outgoing leg to which nothing at all has come back in time.
-    fn watch(&self, leg: LegId, sip: Leg, patience: Duration) {
-        let shared = Arc::clone(&self.shared);
-        tokio::spawn(async move {
-            tokio::time::sleep(patience).await;
-            if !sip.is_heard() {
-                report(&shared, leg, LegEvent::Silent);
-            }
-        });
-    }
-
-    /// The path to a phone. A phone that is where its contact says is called from the
-    /// call's own address; one behind a NAT or on a connection only by the path it
-    /// registered on.
-    pub(super) fn flow(&self, address: IpAddr, target: &LegTarget, uri: &Uri) -> Option<Flow> {
-        let ports = self.shared.ports;
-        let contact = uri.socket_address();
-        let tcp = uri
-            .transport()
-            .is_some_and(|name| name.eq_ignore_ascii_case("tcp"));
-        match &target.flow {
-            Some(flow) if flow.transport == Transport::Udp && contact == Some(flow.remote) => {
-                Some(Flow::udp(SocketAddr::new(address, ports.udp), flow.remote))
-            }
-            Some(flow) if flow.transport == Transport::Udp || self.connected(flow) => Some(Flow {
-                protocol: match flow.transport {
-                    Transport::Udp => Protocol::Udp,
-                    Transport::Tcp => Protocol::Tcp,
-                },
-                local: flow.local,
-                remote: flow.remote,
-                connection: flow.connection,
-            }),
-            Some(_) => contact.map(|remote| Flow::tcp(SocketAddr::new(address, ports.tcp), remote)),
-            None if tcp => {
-                contact.map(|remote| Flow::tcp(SocketAddr::new(address, ports.tcp), remote))
-            }
-            None => contact.map(|remote| Flow::udp(SocketAddr::new(address, ports.udp), remote)),
-        }
-    }
-
-    /// True while the node that accepted a connection still holds its address.
-    fn connected(&self, flow: &FlowRef) -> bool {
-        self.shared.state.read().holder(flow.local.ip()) == Some(flow.node)
-    }
-
     /// Ends a leg that was not over a while after we said so.
     fn end_by_force(&self, leg: LegId) {
         let shared = Arc::clone(&self.shared);
@@ -605,6 +527,24 @@ impl NodeLegs {
 }
 
 impl Legs for NodeLegs {
+    fn resume(&self, call: &CallRow, leg: LegId, patient: bool) -> bool {
+        let here = self.shared.legs.with(leg, |entry| !entry.ended);
+        if here == Some(true) {
+            return true;
+        }
+        match self.try_resume(call, leg, patient) {
+            Ok(()) => true,
+            Err(Unresumed::Occupied) => false,
+            Err(Unresumed::Unreadable) => {
+                warn!(code = "SW0302", %leg, "what a leg has left behind cannot be resumed");
+                let entry = Entry::new(call.id, call.address, false, Offer::default());
+                self.shared.legs.legs.lock().insert(leg, entry);
+                report(&self.shared, leg, ended(Cause::FAILURE));
+                true
+            }
+        }
+    }
+
     fn invite(&self, call: &CallRow, leg: LegId) {
         if let Err(cause) = self.try_invite(call, leg) {
             let legs = &self.shared.legs.legs;
@@ -755,10 +695,16 @@ impl Legs for NodeLegs {
     }
 
     fn forget(&self, leg: LegId) {
-        let entry = self.shared.legs.legs.lock().remove(&leg);
-        if entry.is_some_and(|entry| entry.session.is_some()) {
+        let Some(entry) = self.shared.legs.legs.lock().remove(&leg) else {
+            return;
+        };
+        if entry.session.is_some() {
             // Closed already when the engine is stopping.
             let _ = self.shared.engine.close(key_of(leg));
+        }
+        if let Some(sip) = entry.sip.filter(|_| !entry.ended) {
+            // Another node speaks for it now.
+            sip.forget();
         }
     }
 }

@@ -22,7 +22,8 @@
 pub mod addresses;
 pub mod admission;
 pub mod auth;
-pub mod forward;
+pub mod checkpoint;
+mod forward;
 pub mod handler;
 pub mod leftovers;
 pub mod legs;
@@ -127,6 +128,8 @@ pub struct Shared {
     pub reports: mpsc::UnboundedSender<reports::Report>,
     /// Leftovers whose far ends have answered. Rows bound how many there are.
     pub released: mpsc::Sender<LegId>,
+    /// Leftovers told so far, of those that stand.
+    pub told: parking_lot::Mutex<std::collections::BTreeSet<LegId>>,
     /// Set when telephony stops, so that no address is bound again.
     pub stopped: std::sync::atomic::AtomicBool,
     /// Signalling; set right after it has started, before any address is bound.
@@ -198,6 +201,7 @@ impl Telephony {
             legs: LegTable::default(),
             reports,
             released,
+            told: parking_lot::Mutex::default(),
             stopped: std::sync::atomic::AtomicBool::new(false),
             endpoint: std::sync::OnceLock::new(),
             switchboard: std::sync::OnceLock::new(),
@@ -208,6 +212,7 @@ impl Telephony {
             state: shared.state.clone(),
             desk: shared.desk.clone(),
             legs: Arc::new(legs::NodeLegs::new(Arc::clone(&shared))),
+            node: shared.node,
         };
         let switchboard = Switchboard::start(shared.node, context)
             .await
@@ -269,10 +274,9 @@ async fn dispatch(shared: Arc<Shared>, wakes: WakeHub) {
         for wake in reader.next().await {
             if let Some(switchboard) = shared.switchboard() {
                 if let Wake::Call(call) = wake
-                    && dials(&shared, call)
+                    && !switchboard.has(call)
+                    && is_to_open(&shared, call)
                 {
-                    // Nobody admits a call that the exchange itself makes. One that has
-                    // its actor keeps it.
                     switchboard.open(call, shared.gate.enter()).await;
                 }
                 switchboard.wake(&wake);
@@ -281,11 +285,15 @@ async fn dispatch(shared: Arc<Shared>, wakes: WakeHub) {
     }
 }
 
-/// True for a call that this node is to make by itself.
-fn dials(shared: &Shared, call: CallId) -> bool {
+/// True for a call of this node that nobody admits here: one that the exchange itself makes,
+/// or one that another owner, or life of this node, has left.
+fn is_to_open(shared: &Shared, call: CallId) -> bool {
     let state = shared.state.read();
     let row = state.calls.get(&call);
-    row.is_some_and(|row| row.owner == shared.node && matches!(row.stage, Stage::Dialling { .. }))
+    row.is_some_and(|row| {
+        let dials = matches!(row.stage, Stage::Dialling { .. });
+        row.owner == shared.node && (dials || row.moved)
+    })
 }
 
 /// Looks now and then for calls this node owns that have no actor, because it failed or

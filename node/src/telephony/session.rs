@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use strowger_core::call::Codec as RowCodec;
 use strowger_core::ids::LegId;
 use strowger_media::{Codec as MediaCodec, Engine, LegMedia, OpenError};
+use strowger_sip::dialog::Role;
 use strowger_sip::sdp::{self, Answered, Codec, Direction, LocalMedia, NegotiateError};
 
 use super::sound::key_of;
@@ -39,17 +40,7 @@ impl Offer {
         };
         let parsed = sdp::parse(text)?;
         let audio = parsed.audio().ok_or(sdp::Refused::NoAudio)?;
-        let codecs: Vec<Codec> = audio
-            .payloads
-            .iter()
-            .filter_map(|payload| {
-                let same = |codec: &Codec| payload.name.eq_ignore_ascii_case(codec.name());
-                CODECS
-                    .into_iter()
-                    .find(same)
-                    .filter(|_| payload.rate == 8_000)
-            })
-            .collect();
+        let codecs = shared_codecs(audio);
         if codecs.is_empty() {
             return Err(sdp::Refused::NoCommonCodec.into());
         }
@@ -58,6 +49,26 @@ impl Offer {
             codecs,
         })
     }
+}
+
+/// The codecs of a description that we share, in its order.
+fn shared_codecs(audio: &sdp::Media) -> Vec<Codec> {
+    let ours = |payload: &sdp::Payload| {
+        let same = |codec: &Codec| payload.name.eq_ignore_ascii_case(codec.name());
+        let codec = CODECS.into_iter().find(same);
+        codec.filter(|_| payload.rate == 8_000)
+    };
+    audio.payloads.iter().filter_map(ours).collect()
+}
+
+/// These codecs first, then the others of ours.
+fn with_all(mut codecs: Vec<Codec>) -> Vec<Codec> {
+    for codec in CODECS {
+        if !codecs.contains(&codec) {
+            codecs.push(codec);
+        }
+    }
+    codecs
 }
 
 /// Our side of a leg's audio.
@@ -69,6 +80,18 @@ pub struct Session {
     pub agreed: Option<Answered>,
     /// What will be in force once the change is committed.
     pending: Option<Answered>,
+    /// The far end's last description.
+    theirs: Option<String>,
+}
+
+/// What both sides of a session to be resumed have said.
+pub struct Heard<'a> {
+    /// Our last description.
+    pub ours: &'a str,
+    /// Theirs; `None` while it is awaited.
+    pub theirs: Option<&'a str>,
+    /// Whether we called or were called.
+    pub role: Role,
 }
 
 /// Why a leg has no audio.
@@ -92,13 +115,7 @@ impl Session {
         mut codecs: Vec<Codec>,
     ) -> Result<Self, SessionError> {
         let open = engine.open(key_of(leg), address)?;
-        codecs.extend(
-            CODECS
-                .iter()
-                .filter(|codec| !codecs.contains(codec))
-                .copied()
-                .collect::<Vec<_>>(),
-        );
+        codecs = with_all(codecs);
         let local = LocalMedia {
             ip: address,
             port: open.rtp_port,
@@ -112,7 +129,76 @@ impl Session {
             local,
             agreed: None,
             pending: None,
+            theirs: None,
         })
+    }
+
+    /// Takes up a session as it was last agreed, at its old ports, or without patience at
+    /// others when it cannot have them.
+    pub fn resume(
+        engine: &Engine,
+        leg: LegId,
+        address: IpAddr,
+        heard: &Heard<'_>,
+        patient: bool,
+    ) -> Result<Self, SessionError> {
+        let ours = sdp::parse(heard.ours).map_err(NegotiateError::from)?;
+        let audio = ours.audio();
+        let audio = audio.ok_or(NegotiateError::from(sdp::Refused::NoAudio))?;
+        let open = match engine.open_at(key_of(leg), address, audio.port) {
+            Err(_) if !patient => engine.open(key_of(leg), address)?,
+            open => open?,
+        };
+        let mut session = Self {
+            leg,
+            local: LocalMedia {
+                ip: address,
+                port: open.rtp_port,
+                codecs: with_all(shared_codecs(audio)),
+                direction: Direction::SendRecv,
+                session: leg.0,
+                previous: Some(heard.ours.to_owned()),
+            },
+            agreed: None,
+            pending: None,
+            theirs: None,
+        };
+        let agreed = heard.theirs.map(|theirs| {
+            session.theirs = Some(theirs.to_owned());
+            match heard.role {
+                Role::Uas => sdp::answer(theirs, &session.local),
+                Role::Uac => sdp::accept_answer(theirs, &session.local),
+            }
+        });
+        match agreed {
+            Some(Ok(answered)) => session.put_in_force(engine, answered),
+            Some(Err(why)) => {
+                // Closed already when the engine is stopping.
+                let _ = engine.close(key_of(leg));
+                return Err(why.into());
+            }
+            // Their answer comes with the ACK.
+            None => {}
+        }
+        Ok(session)
+    }
+
+    /// Our new offer, when the session is not at the port the far end knows.
+    pub fn offer_if_moved(&mut self) -> Option<String> {
+        let known = self.local.previous.as_deref().map(sdp::parse)?.ok()?;
+        let moved = known
+            .audio()
+            .is_some_and(|audio| audio.port != self.local.port);
+        moved.then(|| self.offer())
+    }
+
+    /// Our description and theirs: those agreed, or about to be.
+    pub fn descriptions(&self) -> (Option<String>, Option<String>) {
+        let ours = match &self.pending {
+            Some(pending) => Some(pending.sdp.clone()),
+            None => self.local.previous.clone(),
+        };
+        (ours, self.theirs.clone())
     }
 
     /// Our offer.
@@ -125,6 +211,7 @@ impl Session {
     /// Our answer to the first offer; audio may flow from now on.
     pub fn answer(&mut self, engine: &Engine, offer: &str) -> Result<String, SessionError> {
         let answered = sdp::answer(offer, &self.local)?;
+        self.theirs = Some(offer.to_owned());
         self.local.previous = Some(answered.sdp.clone());
         let text = answered.sdp.clone();
         self.put_in_force(engine, answered);
@@ -134,6 +221,7 @@ impl Session {
     /// Takes the far end's answer to our offer.
     pub fn accept(&mut self, engine: &Engine, answer: &str) -> Result<(), SessionError> {
         let answered = sdp::accept_answer(answer, &self.local)?;
+        self.theirs = Some(answer.to_owned());
         self.put_in_force(engine, answered);
         Ok(())
     }
@@ -148,6 +236,7 @@ impl Session {
                 && agreed.payload_type == answered.payload_type
         });
         self.pending = Some(answered);
+        self.theirs = Some(offer.to_owned());
         Ok(same)
     }
 

@@ -137,7 +137,7 @@ impl State {
             answered_at: None,
             ended_at: None,
             cause: None,
-            checkpoint: None,
+            checkpoint: arrived.checkpoint,
         };
         self.batch.calls.insert(id);
         CallRow {
@@ -146,6 +146,7 @@ impl State {
             address: arrived.address,
             epoch: arrived.epoch,
             owner: arrived.node,
+            moved: false,
             from: arrived.from,
             to: arrived.to,
             customer: None,

@@ -36,8 +36,8 @@ impl State {
             Some(known) if known.incarnation == incarnation => {
                 // Declared down while it lived on: it may come back in the same life.
             }
-            Some(_) => self.lose_calls(id),
-            None => {}
+            // What an older life owned goes on in this one.
+            Some(_) | None => {}
         }
         if self.nodes.is_empty() {
             self.at(
@@ -45,7 +45,9 @@ impl State {
                 Deadline::Events,
             );
         }
-        let draining = self.nodes.get(&id).is_some_and(|known| known.draining);
+        let known = self.nodes.get(&id);
+        let draining = known.is_some_and(|known| known.draining);
+        let is_new_life = known.is_some_and(|known| known.incarnation != incarnation);
         let since = self.meta.now;
         let row = NodeRow {
             id,
@@ -72,11 +74,14 @@ impl State {
             self.move_address(address, id);
         }
         self.place_addresses();
+        if is_new_life {
+            self.move_calls(id);
+        }
         self.batch.wakes.push(Wake::Cluster);
         Reply::Done
     }
 
-    /// A life of a node is over: its calls end, its addresses move.
+    /// A life of a node is over: its addresses move, and its calls with them.
     pub(super) fn node_down(&mut self, id: NodeId, incarnation: u64) -> Reply {
         let now = self.meta.now;
         let Some(node) = self.nodes.get_mut(&id) else {
@@ -92,7 +97,6 @@ impl State {
         node.since = now;
         self.batch.nodes.insert(id);
         self.event("node.down", id, []);
-        self.lose_calls(id);
         for address in self.addresses.values_mut() {
             if address.holder == Some(id) {
                 address.holder = None;
@@ -100,6 +104,7 @@ impl State {
             }
         }
         self.place_addresses();
+        self.move_calls(id);
         self.batch.wakes.push(Wake::Cluster);
         Reply::Done
     }
@@ -131,14 +136,6 @@ impl State {
         Ok(())
     }
 
-    fn lose_calls(&mut self, owner: NodeId) {
-        let lost: Vec<CallId> = self.calls_of(owner).map(|call| call.id).collect();
-        for call in lost {
-            self.leave_over(call);
-            self.close_call(call, (Disposition::NodeLost, Cause::NODE_LOST));
-        }
-    }
-
     /// Gives every address without a holder to a node that is up.
     fn place_addresses(&mut self) {
         let mut without: Vec<(u32, IpAddr)> = self
@@ -156,7 +153,7 @@ impl State {
         }
     }
 
-    fn move_address(&mut self, address: IpAddr, holder: NodeId) {
+    pub(super) fn move_address(&mut self, address: IpAddr, holder: NodeId) {
         let Some(row) = self.addresses.get_mut(&address) else {
             return;
         };
@@ -170,9 +167,10 @@ impl State {
     }
 
     /// Moves addresses without live calls from the node with most to the one with
-    /// fewest, so that a node that came back carries its share again and one that is
-    /// draining loses what it holds.
+    /// fewest, so that a node that came back carries its share again, and those of one that
+    /// is draining with their calls.
     pub(super) fn rebalance(&mut self) {
+        self.leave_draining();
         // Each move lessens the difference, so that as many moves as there are addresses
         // always suffice.
         for _ in 0..self.addresses.len() {

@@ -279,24 +279,29 @@ impl State {
         let Some(call) = self.calls.get(&id).cloned() else {
             return;
         };
-        let until = self.meta.now.plus(limits::LEFTOVER_MS);
         for leg in call.legs.iter().filter(|leg| leg.is_live()) {
-            let row = LeftoverRow {
-                leg: leg.id,
-                call: id,
-                tenant: call.tenant.clone(),
-                address: call.address,
-                epoch: call.epoch,
-                trunk: Self::trunk_of(&call, leg).map(|(_, name)| name),
-                from: self.shown_caller(&call, &leg.role).0,
-                target: leg.target.clone(),
-                checkpoint: leg.checkpoint.clone(),
-                until,
-            };
-            self.leftovers.insert(leg.id, row);
-            self.batch.leftovers.insert(leg.id);
-            self.at(until, Deadline::Leftover(leg.id));
+            self.leave_leg_over(&call, leg);
         }
+    }
+
+    /// What is left of one leg.
+    pub(super) fn leave_leg_over(&mut self, call: &CallRow, leg: &LegRow) {
+        let until = self.meta.now.plus(limits::LEFTOVER_MS);
+        let row = LeftoverRow {
+            leg: leg.id,
+            call: call.id,
+            tenant: call.tenant.clone(),
+            address: call.address,
+            epoch: call.epoch,
+            trunk: Self::trunk_of(call, leg).map(|(_, name)| name),
+            from: self.shown_caller(call, &leg.role).0,
+            target: leg.target.clone(),
+            checkpoint: leg.checkpoint.clone(),
+            until,
+        };
+        self.leftovers.insert(leg.id, row);
+        self.batch.leftovers.insert(leg.id);
+        self.at(until, Deadline::Leftover(leg.id));
     }
 
     /// The far ends of these leftovers have answered finally.
@@ -319,6 +324,7 @@ impl State {
         self.batch.leftovers.insert(leg);
         let trunk = (row.tenant, row.trunk?);
         self.free_channel(&trunk, leg);
+        self.try_trunk_again(row.call);
         Some((trunk, row.call))
     }
 

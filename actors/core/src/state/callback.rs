@@ -372,6 +372,7 @@ impl CallRow {
             address,
             epoch,
             owner,
+            moved: false,
             from: row.from.clone(),
             to: row.to.clone(),
             customer: row.customer.clone(),

@@ -194,6 +194,9 @@ pub struct CallArrived {
     pub remote: Option<String>,
     /// The called number with its country code, when it leads out of the exchange.
     pub called: Option<E164>,
+    /// The INVITE as a new owner of the call takes it up again; `None` when it is too large
+    /// to be kept.
+    pub checkpoint: Option<Vec<u8>>,
 }
 
 /// What was seen of a leg.

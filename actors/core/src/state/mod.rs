@@ -28,6 +28,7 @@ mod offer;
 mod redial;
 mod seat;
 pub mod store;
+mod take_over;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

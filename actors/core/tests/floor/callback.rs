@@ -267,6 +267,7 @@ fn a_customer_outside_is_dialled_over_a_trunk_and_holds_one_channel() {
         sip_call_id: "in-trunk".to_string(),
         remote: None,
         called: None,
+        checkpoint: Some(b"invite".to_vec()),
     }));
     let Reply::Call { call: origin, .. } = reply else {
         panic!("not admitted: {reply:?}");

@@ -133,6 +133,7 @@ fn only_the_holder_of_the_address_at_its_epoch_admits_calls() {
             sip_call_id: "a".to_string(),
             remote: None,
             called: None,
+            checkpoint: Some(b"invite".to_vec()),
         })
     };
     let row = world.state(|state| state.addresses[&crate::harness::address(1)].clone());

@@ -6,13 +6,15 @@ use std::sync::Arc;
 
 use strowger_core::call::Disposition;
 use strowger_core::floor::agent::AgentState;
-use strowger_core::ids::{AgentId, Extension, NodeId};
+use strowger_core::ids::{AgentId, CallId, Extension, LegId, NodeId};
 use strowger_core::ports::{RowsRead, Table};
-use strowger_core::state::Wake;
+use strowger_core::site::TakeoverMode;
 use strowger_core::state::command::{Action, Command, Refusal, Reply, SiteApply};
 use strowger_core::state::store::secret_key;
+use strowger_core::state::{State, Wake};
 
 use crate::harness::{World, address, agent_key, agent_spec, refusal, site, tenant};
+use crate::rows::Copy;
 
 fn held(world: &World) -> BTreeMap<u64, usize> {
     let mut held = BTreeMap::new();
@@ -85,49 +87,166 @@ fn addresses_with_calls_stay_until_these_have_ended() {
     assert_eq!(held(&world), BTreeMap::from([(1, 2), (2, 2), (3, 2)]));
 }
 
-#[test]
-fn the_end_of_a_node_ends_its_calls_with_one_record_each() {
+/// Three calls of a node, of which amy talks with the first, and one of another node.
+fn busy() -> (World, Vec<CallId>, CallId) {
     let mut world = World::at_work(&["amy", "bob", "cat"]);
     let dying = address_of(&world, 2);
     let living = address_of(&world, 3);
-    let mut lost = Vec::new();
+    let mut calls = Vec::new();
     for _ in 0..3 {
         let Reply::Call { call, .. } = world.invite_at(dying, "anonymous", "4008") else {
             panic!("not admitted");
         };
-        lost.push(call);
+        calls.push(call);
     }
-    let Reply::Call { call: kept, .. } = world.invite_at(living, "anonymous", "4008") else {
+    let Reply::Call { call: other, .. } = world.invite_at(living, "anonymous", "4008") else {
         panic!("not admitted");
     };
     world.run();
-    world.agent_answers(lost[0]);
+    world.agent_answers(calls[0]);
     assert_eq!(world.agent("amy"), AgentState::Talking);
     world.advance(2_000);
+    (world, calls, other)
+}
+
+#[test]
+fn calls_of_a_dead_node_go_on_at_the_new_holders_of_their_addresses() {
+    let (mut world, calls, other) = busy();
+    let rang: Vec<LegId> = calls[1..].iter().map(|call| world.far_leg(*call)).collect();
+    let agents = world.offered_to(calls[1]);
+    let missed = |world: &World| {
+        world.state(|state| state.agents.values().map(|row| row.missed).sum::<u32>())
+    };
+    assert_eq!(missed(&world), 0);
     world.node_down(2, 1);
-    for call in &lost {
+    for call in &calls {
+        let row = world.row(*call);
+        let address = world.state(|state| state.addresses[&row.address].clone());
+        assert_eq!(
+            (Some(row.owner), row.epoch),
+            (address.holder, address.epoch)
+        );
+        assert_ne!(row.owner, NodeId(2));
+    }
+    assert_eq!(world.agent("amy"), AgentState::Talking, "the talk goes on");
+    assert_eq!(world.offered_to(calls[1]), agents, "offered as before");
+    for (call, leg) in calls[1..].iter().zip(rang) {
+        let left = world.state(|state| state.leftovers.get(&leg).cloned());
+        assert_eq!(
+            left.map(|row| row.call),
+            Some(*call),
+            "what rang is cancelled"
+        );
+        assert_ne!(world.far_leg(*call), leg, "and rung anew");
+    }
+    assert_eq!(missed(&world), 0, "nobody missed anything");
+    assert!(world.is_live(other));
+    world.run();
+    assert_eq!(world.state(State::check), Vec::<String>::new());
+    let restarted = Copy::restored(&world.copy.rows);
+    assert_eq!(restarted.words(), world.copy.words());
+
+    world.advance(3_000);
+    world.leaves(calls[0]);
+    let cdr = world.cdr(calls[0]);
+    assert_eq!(cdr.disposition, Disposition::Answered);
+    assert_eq!(cdr.talk_ms, 5_000, "the whole talk is in one record");
+    assert_ne!(cdr.node, NodeId(2));
+    world.agent_answers(calls[1]);
+    world.leaves(calls[1]);
+    world.leaves(calls[2]);
+    assert_eq!(world.cdr(calls[1]).disposition, Disposition::Answered);
+    assert_eq!(world.cdr(calls[2]).disposition, Disposition::Abandoned);
+    let figure = world.figure("support");
+    assert_eq!((figure.entered, figure.answered), (4, 2));
+    assert_eq!((figure.abandoned, figure.node_lost), (1, 0));
+}
+
+#[test]
+fn a_caller_who_hears_an_extension_ring_goes_on_hearing_it() {
+    let mut world = World::new();
+    world.register("1001", "desk", 3_600);
+    world.register("1002", "desk", 3_600);
+    let at = address_of(&world, 2);
+    let Reply::Call { call, .. } = world.invite_at(at, "1001", "1002") else {
+        panic!("not admitted");
+    };
+    world.run();
+    let rang = world.far_leg(call);
+    world.node_down(2, 1);
+    world.run();
+    let again = world.far_leg(call);
+    assert_ne!(again, rang);
+    assert_eq!(world.state(|state| state.leftovers.len()), 1);
+    world.answers(call, again);
+    world.leaves(call);
+    assert_eq!(world.cdr(call).disposition, Disposition::Answered);
+}
+
+#[test]
+fn only_a_caller_whose_invite_was_kept_can_be_answered_by_another_node() {
+    let mut world = World::new();
+    let at = address_of(&world, 2);
+    let Reply::Call { call, .. } = world.invite_at(at, "anonymous", "4008") else {
+        panic!("not admitted");
+    };
+    // Never answered, and too long to be kept: nobody can answer this caller.
+    world.keeps_invites = false;
+    let Reply::Call { call: lost, .. } = world.invite_at(at, "anonymous", "4008") else {
+        panic!("not admitted");
+    };
+    world.node_down(2, 1);
+    assert_eq!(world.cdr(lost).disposition, Disposition::NodeLost);
+    assert!(world.is_live(call), "this one can be answered");
+    world.run();
+    assert_eq!(world.state(State::check), Vec::<String>::new());
+}
+
+#[test]
+fn a_drained_node_gives_its_calls_away() {
+    let (mut world, calls, other) = busy();
+    let reply = world.act(Action::Drain {
+        node: NodeId(2),
+        on: true,
+    });
+    assert_eq!(reply, Reply::Done);
+    assert!(!held(&world).contains_key(&2), "{:?}", held(&world));
+    for call in calls.iter().chain([&other]) {
+        assert_ne!(world.row(*call).owner, NodeId(2));
+    }
+    assert_eq!(world.agent("amy"), AgentState::Talking);
+    assert!(world.cdrs().is_empty());
+    assert_eq!(world.state(State::check), Vec::<String>::new());
+}
+
+#[test]
+fn where_addresses_do_not_move_calls_end_with_their_node() {
+    let (mut world, calls, other) = busy();
+    let mut site = site();
+    site.takeover = TakeoverMode::Reinvite;
+    site.agents = world.state(|state| state.site(&tenant()).expect("in force").agents.clone());
+    let base = world.state(|state| state.sites[&tenant()].version);
+    world.apply_site(site, base);
+    world.node_down(2, 1);
+    for call in &calls {
         assert_eq!(world.cdr(*call).disposition, Disposition::NodeLost);
         assert_eq!(world.cdr(*call).node, NodeId(2));
     }
-    assert_eq!(world.cdr(lost[0]).talk_ms, 2_000);
+    assert_eq!(world.cdr(calls[0]).talk_ms, 2_000);
     assert_eq!(world.agent("amy"), AgentState::WrapUp);
     let figure = world.figure("support");
     assert_eq!((figure.answered, figure.node_lost), (1, 2));
-    assert_eq!(figure.entered, 4);
-    assert!(world.is_live(kept), "what is anchored elsewhere goes on");
-    assert!(
-        world.offered_to(kept).is_some(),
-        "and is served by the agents set free"
-    );
+    assert!(world.is_live(other), "what is anchored elsewhere goes on");
     world.run();
-    assert_eq!(world.seen.keys().copied().collect::<Vec<_>>(), [kept]);
-    let reply = world.observe(lost[1], Vec::new());
+    assert_eq!(world.seen.keys().copied().collect::<Vec<_>>(), [other]);
+    let reply = world.observe(calls[1], Vec::new());
     assert!(matches!(refusal(&reply), Refusal::NotFound(_)));
 }
 
 #[test]
 fn many_calls_lost_at_once_leave_a_record_each() {
     let mut world = World::new();
+    world.keeps_invites = false;
     let at = address_of(&world, 2);
     for _ in 0..500 {
         world.invite_at(at, "anonymous", "4008");
@@ -140,14 +259,16 @@ fn many_calls_lost_at_once_leave_a_record_each() {
 }
 
 #[test]
-fn a_new_life_of_a_node_ends_the_older_one() {
+fn a_new_life_of_a_node_goes_on_with_the_calls_of_the_older_one() {
     let mut world = World::new();
     let at = address_of(&world, 2);
     let Reply::Call { call, .. } = world.invite_at(at, "anonymous", "4008") else {
         panic!("not admitted");
     };
+    let epoch = world.row(call).epoch;
     assert_eq!(world.node_up(2, 2), Reply::Done);
-    assert_eq!(world.cdr(call).disposition, Disposition::NodeLost);
+    let row = world.row(call);
+    assert_eq!((row.owner, row.epoch), (NodeId(2), epoch + 1));
     let stale = Reply::Refused(Refusal::Stale);
     assert_eq!(world.node_down(2, 1), stale, "the older life ended before");
     assert_eq!(world.node_up(2, 1), stale);
@@ -163,7 +284,7 @@ fn a_new_life_nobody_saw_begin_holds_its_addresses_at_a_higher_epoch() {
         panic!("not admitted");
     };
     world.node_up(2, 2);
-    assert_eq!(world.cdr(call).disposition, Disposition::NodeLost);
+    assert!(world.is_live(call));
     for (address, (holder, epoch)) in epochs(&world) {
         let (held_by, at) = before[&address];
         assert_eq!(holder, held_by);

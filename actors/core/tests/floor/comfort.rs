@@ -123,6 +123,7 @@ fn the_advert_is_played_on_request_and_costs_no_place() {
             ..CallObserved::default()
         };
         let up = LegObserved {
+            known: false,
             phase: Phase::Up,
             audio: Audio::Silence,
         };

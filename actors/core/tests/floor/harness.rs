@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use strowger_core::call::{CallRow, Caller, Cause, Codec, FlowRef, LegRole, LegRow, Transport};
+use strowger_core::call::{
+    CallRow, Caller, Cause, Codec, FlowRef, LegRole, LegRow, Seen, Transport,
+};
 use strowger_core::cdr::CdrRow;
 use strowger_core::floor::agent::AgentState;
 use strowger_core::floor::figure::{Subject, Tally, figure_key, interval_quarter};
@@ -91,6 +93,8 @@ pub struct World {
     pub check_every: u64,
     /// Offers made, each held against the reference.
     pub assigned: usize,
+    /// Unanswered callers leave what another node can go on from.
+    pub keeps_invites: bool,
 }
 
 impl World {
@@ -108,6 +112,7 @@ impl World {
             refused: 0,
             check_every: 1,
             assigned: 0,
+            keeps_invites: true,
         }
     }
 
@@ -204,6 +209,10 @@ impl World {
     }
 
     pub fn node_up(&mut self, node: u64, incarnation: u64) -> Reply {
+        let known = self.state(|state| state.nodes.get(&NodeId(node)).cloned());
+        if known.is_some_and(|known| known.incarnation < incarnation) {
+            self.forget_what_it_saw(node);
+        }
         self.propose(Command::NodeUp {
             node: NodeId(node),
             incarnation,
@@ -213,10 +222,22 @@ impl World {
     }
 
     pub fn node_down(&mut self, node: u64, incarnation: u64) -> Reply {
+        self.forget_what_it_saw(node);
         self.propose(Command::NodeDown {
             node: NodeId(node),
             incarnation,
         })
+    }
+
+    /// A node takes with it what it has seen of its calls.
+    fn forget_what_it_saw(&mut self, node: u64) {
+        let own: Vec<CallId> = self.state(|state| {
+            let own = state.calls_of(NodeId(node));
+            own.map(|call| call.id).collect()
+        });
+        for call in own {
+            self.seen.remove(&call);
+        }
     }
 
     pub fn apply_site(&mut self, site: Site, base: u64) -> Reply {
@@ -278,6 +299,7 @@ impl World {
             sip_call_id: format!("in-{}", self.index),
             remote: Some(format!("sip:{from}@127.0.0.9")),
             called: to.strip_prefix('0').and_then(|to| to.parse().ok()),
+            checkpoint: self.keeps_invites.then(|| b"invite".to_vec()),
         }));
         match &reply {
             Reply::Call { call, .. } => self.arrived.push(*call),
@@ -553,6 +575,15 @@ impl World {
                         phase(leg, Phase::Gone);
                         reports.push(ended(leg, Cause::from_status(status)));
                     }
+                }
+            }
+            Effect::Resume(leg) => {
+                let row = row.and_then(|row| row.leg(leg));
+                let stands = row.is_some_and(|leg| leg.seen == Seen::Answered);
+                let seen = seen.legs.entry(leg).or_default();
+                seen.known = true;
+                if stands {
+                    seen.phase = Phase::Up;
                 }
             }
             Effect::Alert(leg) => phase(leg, Phase::Alerting),

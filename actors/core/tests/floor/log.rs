@@ -40,6 +40,7 @@ fn arrival(world: &World) -> Command {
         sip_call_id: "x".to_string(),
         remote: None,
         called: None,
+        checkpoint: Some(b"invite".to_vec()),
     })
 }
 

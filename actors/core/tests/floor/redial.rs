@@ -2,6 +2,7 @@
 
 use strowger_core::call::Disposition;
 use strowger_core::ids::{CallId, QueueName};
+use strowger_core::site::TakeoverMode;
 use strowger_core::state::State;
 
 use crate::harness::World;
@@ -169,7 +170,9 @@ fn a_queue_may_do_without() {
 
 #[test]
 fn a_call_lost_with_its_node_and_a_restart_cost_no_place() {
-    let mut world = World::new();
+    let mut unmoved = crate::site::site();
+    unmoved.takeover = TakeoverMode::Reinvite;
+    let mut world = World::with_site(unmoved);
     let first = world.call("1005", "4008");
     let owner = world.row(first).owner;
     let survivor = (1..=6)

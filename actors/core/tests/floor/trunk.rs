@@ -5,7 +5,7 @@ use strowger_core::call::{CallRow, Cause, Disposition, LegRole, Seen, Want};
 use strowger_core::ids::{CallId, LegId, NodeId, TrunkName};
 use strowger_core::limits;
 use strowger_core::outstanding::Phase;
-use strowger_core::site::{CallerId, Choice, RouteSpec, Site, TrunkSpec};
+use strowger_core::site::{CallerId, Choice, RouteSpec, Site, TakeoverMode, TrunkSpec};
 use strowger_core::state::State;
 use strowger_core::state::command::{Action, Command, Observation, Reply};
 
@@ -139,6 +139,7 @@ fn a_channel_is_seized_in_the_commit_that_makes_the_leg() {
                 sip_call_id: format!("in-{n}"),
                 remote: None,
                 called: None,
+                checkpoint: Some(b"invite".to_vec()),
             })
         })
         .collect();
@@ -297,7 +298,9 @@ fn leftovers(world: &World) -> Vec<LegId> {
 
 #[test]
 fn channels_of_a_dead_node_come_back_with_the_answer_or_after_a_while() {
-    let mut world = World::with_site(two_trunks(3));
+    let mut unmoved = two_trunks(3);
+    unmoved.takeover = TakeoverMode::Reinvite;
+    let mut world = World::with_site(unmoved);
     let lost = [
         talking_at(&mut world, 2, "1001"),
         talking_at(&mut world, 2, "1002"),

@@ -15,11 +15,11 @@ pub use orphan::LostInvite;
 use crate::dialog::{Dialog, contact_of};
 use crate::leg::{InviteSpec, Leg, LegCell, LegSink, Machine};
 use crate::limits;
-use crate::message::{HeaderName, Method, Request, Response, host_of, response_to};
+use crate::message::{self, HeaderName, Message, Method, Request, Response, host_of, response_to};
 use crate::stats::{Drop, Stats};
 use crate::timer::{Due, Intervals, LegTimer, Timers};
 use crate::token::{BRANCH_COOKIE, LegToken, TokenKey};
-use crate::transaction::{Class, ClientOwner, Key, Table, Unsent, Wire};
+use crate::transaction::{Arrival, Class, ClientOwner, Key, Table, Unsent, Wire, response_flow};
 use crate::transport::{BindError, Bound, Flow, RateLimits, Receiver, Sent, Transport};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -204,6 +204,48 @@ impl Endpoint {
         Ok(self.leg_handle(token))
     }
 
+    /// Takes over a caller's INVITE as [`IncomingInvite::raw`] kept it: the leg is as it was
+    /// before any answer, whatever its old owner sent. Answering again is harmless: a peer
+    /// that has had the answer acknowledges it once more.
+    ///
+    /// # Errors
+    /// [`StartError`]: `Gone` when the bytes are no INVITE or there is no room for it.
+    pub fn revive(
+        &self,
+        raw: &[u8],
+        flow: Flow,
+        token: LegToken,
+        sink: LegSink,
+    ) -> Result<Leg, StartError> {
+        let core = &self.core;
+        let (request, flow, reply) = kept_invite(raw, flow).ok_or(StartError::Gone)?;
+        let key = Key::of_request(&request);
+        let request = Arc::new(request);
+        if matches!(
+            core.table.arrive(&**core, &key, &request, reply),
+            Arrival::Full
+        ) {
+            return Err(StartError::Gone);
+        }
+        let machine = Machine::revived(core, token, key.clone(), request, flow, sink);
+        let cell = Arc::new(LegCell {
+            machine: Mutex::new(machine),
+        });
+        core.add_leg(token, Arc::clone(&cell))?;
+        if core.table.adopt(&key, token) == Some(true) {
+            cell.machine.lock().on_cancel(core);
+        }
+        Ok(self.leg_handle(token))
+    }
+
+    /// The dialog that a kept INVITE began, for who only has to end it.
+    #[must_use]
+    pub fn dialog_of(&self, raw: &[u8], flow: Flow, token: LegToken) -> Option<Dialog> {
+        let (request, flow, _) = kept_invite(raw, flow)?;
+        let tag = self.core.tokens.tag(token);
+        Some(Dialog::of_invite(&request, token, tag, flow))
+    }
+
     /// The leg of this token, when it is here.
     #[must_use]
     pub fn leg(&self, token: LegToken) -> Option<Leg> {
@@ -292,6 +334,17 @@ impl Endpoint {
             shard.lock().clear();
         }
     }
+}
+
+/// A kept INVITE with its flow and the way of its responses, without the connection that died
+/// with its owner.
+fn kept_invite(raw: &[u8], mut flow: Flow) -> Option<(Request, Flow, Flow)> {
+    let Ok(Message::Request(mut request)) = message::parse(raw) else {
+        return None;
+    };
+    flow.connection = None;
+    let reply = response_flow(&mut request, flow);
+    (request.method == Method::Invite).then_some((request, flow, reply))
 }
 
 async fn run_timers(core: Arc<Core>) {

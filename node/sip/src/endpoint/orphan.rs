@@ -8,7 +8,7 @@ use crate::message::{
 };
 use crate::token::LegToken;
 use crate::transaction::{ClientOwner, Key};
-use crate::transport::{Flow, Protocol};
+use crate::transport::Flow;
 
 /// Makes the branch of the INVITE that begins a leg: always the same, so that another
 /// node can cancel it.
@@ -37,13 +37,6 @@ impl Endpoint {
     /// [`RequestError`] without a final answer.
     pub async fn end_dialog(&self, dialog: Dialog, q850: u16) -> Result<u16, RequestError> {
         let mut dialog = dialog.imported();
-        dialog.flow.connection = None;
-        if dialog.flow.protocol == Protocol::Tcp
-            && let Some(listens) = dialog.remote_target.socket_address()
-        {
-            // Its connection died with the owner.
-            dialog.flow.remote = listens;
-        }
         self.core.acknowledge_orphan(&dialog);
         let bye = bye_of(&mut dialog, q850);
         self.request(bye, dialog.flow)

@@ -325,7 +325,7 @@ impl Machine {
             Phase::Outgoing => self.cancel(core, q850),
             Phase::Up => {
                 self.end_cause = q850;
-                let initial = self.dialog.local_cseq == 0;
+                let initial = self.dialog.is_unused();
                 let awaits_ack = self.answering.as_ref().is_some_and(Answering::awaits_ack);
                 if initial && awaits_ack {
                     self.phase = Phase::EndingOnAck;

@@ -190,6 +190,14 @@ impl Leg {
         self.with(|machine, core| machine.answer(core, sdp))
     }
 
+    /// UAS, taken over: the INVITE was answered with this long ago, and acknowledged.
+    ///
+    /// # Errors
+    /// [`LegError`] when the INVITE was answered already or the leg is gone.
+    pub fn answered_before(&self, sdp: String) -> Result<(), LegError> {
+        self.with(|machine, core| machine.answered_before(core, sdp))
+    }
+
     /// UAS: refuses the INVITE with 300 to 699. `Ended{by: Us}` follows at once.
     ///
     /// # Errors

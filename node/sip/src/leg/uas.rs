@@ -60,6 +60,23 @@ impl Machine {
         sink: LegSink,
     ) -> Self {
         let dialog = Dialog::of_invite(&request, token, core.tokens().tag(token), flow);
+        Self::of_dialog(dialog, key, request, sink)
+    }
+
+    /// The same of an INVITE that another node took in.
+    pub(crate) fn revived(
+        core: &Core,
+        token: LegToken,
+        key: Key,
+        request: Arc<Request>,
+        flow: Flow,
+        sink: LegSink,
+    ) -> Self {
+        let dialog = Dialog::of_invite(&request, token, core.tokens().tag(token), flow);
+        Self::of_dialog(dialog.imported(), key, request, sink)
+    }
+
+    fn of_dialog(dialog: Dialog, key: Key, request: Arc<Request>, sink: LegSink) -> Self {
         let mut machine = Self::new(dialog, Phase::Incoming, sink);
         machine.answering = Some(Answering::new(key, request));
         machine
@@ -117,6 +134,19 @@ impl Machine {
         self.phase = Phase::Up;
         self.disarm(LegTimer::Provisional);
         self.send_ok(core, Some(sdp));
+        Ok(())
+    }
+
+    /// As after [`Self::answer`] and its ACK, without sending anything.
+    pub(super) fn answered_before(&mut self, core: &Core, sdp: String) -> Result<(), LegError> {
+        self.open_invite()?;
+        self.phase = Phase::Up;
+        if let Some(answering) = self.answering.take() {
+            core.abandon(&answering.key);
+            let mut unsent = response_to(&answering.request, 200, "", None);
+            self.session_asked(core, &answering.request, &mut unsent);
+        }
+        self.note_local_sdp(Some(sdp));
         Ok(())
     }
 

@@ -1,0 +1,227 @@
+//! Service addresses have new holders, because a life of a node is over or the node is being
+//! drained: their calls go on there.
+//!
+//! Invariants: a call that goes on keeps its place, its agent, its times and its legs that
+//! stand; what only rang is rung anew, because nobody knows how far it had come; a call
+//! whose caller nobody could answer ends with the disposition `node_lost`.
+
+use std::net::IpAddr;
+
+use super::apply_trunk::NoWay;
+use super::event::Value;
+use super::{Of, State};
+use crate::call::{CallRow, Cause, Disposition, LegRole, LegRow, Seen, Stage};
+use crate::floor::address::next_holder;
+use crate::ids::{AgentId, CallId, Extension, NodeId};
+use crate::site::TakeoverMode;
+
+/// True while somebody we called rings.
+fn rings(call: &CallRow) -> bool {
+    let mut ours = call.legs.iter().filter(|leg| leg.target.is_some());
+    ours.any(LegRow::is_live)
+}
+
+impl State {
+    /// Moves the calls of a node whose addresses have new holders, or are held by another
+    /// life of it.
+    pub(super) fn move_calls(&mut self, owner: NodeId) {
+        let stays = |call: &&CallRow| {
+            let row = self.addresses.get(&call.address);
+            row.is_some_and(|row| row.holder == Some(owner) && row.epoch == call.epoch)
+        };
+        let calls = self.calls_of(owner).filter(|call| !stays(call));
+        let calls: Vec<CallId> = calls.map(|call| call.id).collect();
+        for id in calls {
+            match self.successor(id) {
+                Some((holder, epoch)) => self.move_call(id, holder, epoch),
+                None => {
+                    self.leave_over(id);
+                    self.close_call(id, (Disposition::NodeLost, Cause::NODE_LOST));
+                }
+            }
+        }
+    }
+
+    /// Moves the addresses of nodes that are being drained, with the live calls on them. One
+    /// with a call that nobody else could go on with stays until that is over.
+    pub(super) fn leave_draining(&mut self) {
+        let leaving = self.nodes.values().filter(|node| node.up && node.draining);
+        let leaving: Vec<NodeId> = leaving.map(|node| node.id).collect();
+        for node in leaving {
+            let held = self.addresses.values();
+            let held = held.filter(|row| row.holder == Some(node));
+            let held: Vec<(u32, IpAddr)> = held.map(|row| (row.place, row.address)).collect();
+            let mut moved = false;
+            for (place, address) in held {
+                let free = |call: &CallRow| call.address != address || self.can_go_on(call);
+                let holder = next_holder(&self.nodes, &self.addresses, place);
+                if let Some(holder) = holder.filter(|holder| *holder != node)
+                    && self.calls_of(node).all(free)
+                {
+                    self.move_address(address, holder);
+                    moved = true;
+                }
+            }
+            if moved {
+                self.move_calls(node);
+            }
+        }
+    }
+
+    /// Who goes on with a call, and since which epoch; `None` when nobody can.
+    fn successor(&self, id: CallId) -> Option<(NodeId, u32)> {
+        let call = self.calls.get(&id)?;
+        let row = self.addresses.get(&call.address)?;
+        let successor = row.holder.map(|holder| (holder, row.epoch));
+        successor.filter(|_| self.can_go_on(call))
+    }
+
+    /// True when another node, or another life of its own, can go on with a call.
+    fn can_go_on(&self, call: &CallRow) -> bool {
+        let site = self.site(&call.tenant);
+        let moves = site.is_some_and(|site| site.takeover == TakeoverMode::Address);
+        let goes_on = match &call.stage {
+            // An attempt is repeated as an attempt, and what is being cleared is over.
+            Stage::Dialling { .. } | Stage::Clearing => false,
+            Stage::Ringing { .. }
+            | Stage::Waiting
+            | Stage::Bridged { .. }
+            | Stage::Confirming(_)
+            | Stage::Telling { .. } => true,
+        };
+        let resumable = |leg: &LegRow| leg.is_live() && leg.checkpoint.is_some();
+        let far = match &call.stage {
+            Stage::Bridged { far } => call.leg(*far).is_some_and(resumable),
+            _ => true,
+        };
+        moves && goes_on && far && call.caller().is_some_and(resumable)
+    }
+
+    fn move_call(&mut self, id: CallId, holder: NodeId, epoch: u32) {
+        let rung = self.ring_no_more(id);
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        (call.owner, call.epoch, call.moved) = (holder, epoch, true);
+        let (tenant, rings) = (
+            call.tenant.clone(),
+            matches!(call.stage, Stage::Ringing { .. }),
+        );
+        self.touch_call(id);
+        let fields = [
+            ("node", Value::from(holder.to_string())),
+            ("epoch", u64::from(epoch).into()),
+        ];
+        self.event("call.moved", id, fields);
+        if rings {
+            self.ring_anew(id, tenant, &rung);
+        }
+    }
+
+    /// Gives up the far ends that ring, and whatever else of ours is unanswered: they are
+    /// left over, to be told by whoever holds the address. Offers are taken back and count
+    /// for nothing. The roles that rang.
+    fn ring_no_more(&mut self, id: CallId) -> Vec<LegRole> {
+        let now = self.meta.now;
+        let Some(call) = self.calls.get(&id).cloned() else {
+            return Vec::new();
+        };
+        let ours = |leg: &&LegRow| leg.target.is_some() && leg.seen == Seen::Fresh;
+        let mut roles = Vec::new();
+        for leg in call.legs.iter().filter(ours) {
+            self.leave_leg_over(&call, leg);
+            if let LegRole::Agent(agent) = &leg.role {
+                self.end_offer(id, agent);
+            }
+            if let Some(row) = self.calls.get_mut(&id).and_then(|row| row.leg_mut(leg.id)) {
+                row.seen = Seen::Ended;
+                row.ended_at = Some(now);
+                row.cause = Some(Cause::NODE_LOST);
+            }
+            self.vacate_leg(id, &leg.role);
+            if !roles.contains(&leg.role) {
+                roles.push(leg.role.clone());
+            }
+        }
+        for role in &roles {
+            let LegRole::Agent(agent) = role else {
+                continue;
+            };
+            let key: Of<AgentId> = (call.tenant.clone(), agent.clone());
+            let talks = self
+                .calls
+                .get(&id)
+                .is_some_and(|row| Self::has_live_agent_leg(row, agent));
+            if !talks {
+                self.release_agent(&key, &call);
+            }
+        }
+        roles
+    }
+
+    /// Rings those again who rang when their node died.
+    fn ring_anew(&mut self, id: CallId, tenant: crate::ids::TenantId, rung: &[LegRole]) {
+        let mut failed = None;
+        for role in rung {
+            let refused = match role {
+                LegRole::Extension(extension) => {
+                    let key: Of<Extension> = (tenant.clone(), extension.clone());
+                    let targets = self.extension_targets(&key);
+                    self.ring_on(id, role, targets)
+                }
+                LegRole::Trunk(..) => {
+                    self.forget_lost_attempt(id);
+                    match self.dial_out(id) {
+                        // Its own channel is free once the far end has let go.
+                        Ok(()) | Err(NoWay::Full) => return,
+                        Err(NoWay::Tried) => Some((Disposition::Failed, Cause::CONGESTION)),
+                    }
+                }
+                LegRole::Caller | LegRole::Agent(_) => None,
+            };
+            failed = failed.or(refused);
+        }
+        if !self.calls.get(&id).is_some_and(rings) {
+            let lost = (Disposition::Failed, Cause::CONGESTION);
+            self.clear_call(id, failed.unwrap_or(lost));
+        }
+    }
+
+    /// A channel has been let go that a call, gone on elsewhere, may wait for.
+    pub(super) fn try_trunk_again(&mut self, id: CallId) {
+        let waits = self
+            .calls
+            .get(&id)
+            .is_some_and(|call| matches!(call.stage, Stage::Ringing { .. }) && !rings(call));
+        if waits && self.dial_out(id).is_err() {
+            self.clear_call(id, (Disposition::Failed, Cause::CONGESTION));
+        }
+    }
+
+    /// Adds a leg for each target; how the call ends when there is none.
+    fn ring_on(
+        &mut self,
+        id: CallId,
+        role: &LegRole,
+        targets: Vec<crate::call::LegTarget>,
+    ) -> Option<(Disposition, Cause)> {
+        if targets.is_empty() {
+            return Some((Disposition::Failed, Cause::NOT_REGISTERED));
+        }
+        for target in targets {
+            self.add_leg(id, role.clone(), target);
+        }
+        self.touch_call(id);
+        None
+    }
+
+    /// The attempt over a trunk that its node cut short is no attempt that failed: the same
+    /// destination may be tried again.
+    fn forget_lost_attempt(&mut self, id: CallId) {
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.legs.retain(|leg| {
+                !(matches!(leg.role, LegRole::Trunk(..)) && leg.cause == Some(Cause::NODE_LOST))
+            });
+        }
+    }
+}
