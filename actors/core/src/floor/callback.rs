@@ -3,8 +3,11 @@
 //! A callback takes part in the distribution like a caller, at the place its caller had. When
 //! an agent is free for it the customer is dialled; each attempt is a commit of its own.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
+use super::place::{ahead, known_by};
 use crate::call::Caller;
 use crate::ids::{AgentId, CallId, CustomerId, QueueName, TenantId};
 use crate::time::TimeMs;
@@ -68,4 +71,90 @@ pub struct CallbackRow {
     pub attempts: u32,
     /// What it is doing.
     pub state: CallbackState,
+}
+
+/// Whose callback it is: tenant, queue, whether he has proved an extension, and the number
+/// he calls from.
+pub type OwnerKey = (TenantId, QueueName, bool, String);
+
+/// The owner a caller of a queue would be; `None` for one who can have no callback, since
+/// anybody may claim any number.
+pub fn owner_of(tenant: &TenantId, queue: &QueueName, from: &Caller) -> Option<OwnerKey> {
+    let proved = from.extension.is_some();
+    let number = known_by(from).filter(|_| proved || from.trunk.is_some())?;
+    Some((tenant.clone(), queue.clone(), proved, number))
+}
+
+impl CallbackRow {
+    fn owner(&self) -> Option<OwnerKey> {
+        owner_of(&self.tenant, &self.queue, &self.from)
+    }
+}
+
+/// Callbacks by queue and by owner. Derived from their rows.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct CallbackIndex {
+    /// Those whose turn may come or has come, by place: all that do not rest.
+    turns: BTreeMap<(TenantId, QueueName), BTreeSet<(u64, CallId)>>,
+    owners: BTreeMap<OwnerKey, CallId>,
+}
+
+impl CallbackIndex {
+    /// The index of these rows.
+    pub fn of<'r>(rows: impl Iterator<Item = &'r CallbackRow>) -> Self {
+        let mut index = Self::default();
+        rows.for_each(|row| index.note(row));
+        index
+    }
+
+    /// Takes in a row that is new or does something else now.
+    pub fn note(&mut self, row: &CallbackRow) {
+        if let Some(owner) = row.owner() {
+            self.owners.insert(owner, row.id);
+        }
+        if matches!(row.state, CallbackState::Resting { .. }) {
+            return self.drop_turn(row);
+        }
+        let queue = (row.tenant.clone(), row.queue.clone());
+        let turns = self.turns.entry(queue).or_default();
+        turns.insert((row.order, row.id));
+    }
+
+    /// Forgets a row.
+    pub fn forget(&mut self, row: &CallbackRow) {
+        if let Some(owner) = row.owner() {
+            self.owners.remove(&owner);
+        }
+        self.drop_turn(row);
+    }
+
+    fn drop_turn(&mut self, row: &CallbackRow) {
+        let queue = (row.tenant.clone(), row.queue.clone());
+        if let Some(turns) = self.turns.get_mut(&queue) {
+            turns.remove(&(row.order, row.id));
+            if turns.is_empty() {
+                self.turns.remove(&queue);
+            }
+        }
+    }
+
+    /// The callback of this owner.
+    pub fn owned(&self, owner: &OwnerKey) -> Option<CallId> {
+        self.owners.get(owner).copied()
+    }
+
+    /// Callbacks of a queue that do not rest, by place.
+    pub fn in_turn(&self, queue: &(TenantId, QueueName)) -> impl Iterator<Item = CallId> {
+        let turns = self.turns.get(queue).into_iter().flatten();
+        turns.map(|(_, id)| *id)
+    }
+
+    /// How many of these stand before a place.
+    pub fn ahead(&self, queue: &(TenantId, QueueName), order: u64) -> usize {
+        let Some(turns) = self.turns.get(queue) else {
+            return 0;
+        };
+        let at = (order, CallId(0));
+        ahead(turns.len(), turns.range(..at), turns.range(at..))
+    }
 }

@@ -7,13 +7,13 @@
 
 use super::event::Value;
 use super::{Deadline, Of, State};
-use crate::call::{CallRow, Cause, Disposition, LegRole, Seen, Stage, Want};
+use crate::call::{CallRow, Caller, Cause, Disposition, LegRole, Seen, Stage, Want};
 use crate::floor::agent::Activity;
 use crate::floor::assignment::Claim;
-use crate::floor::callback::{CallbackRow, CallbackState};
+use crate::floor::callback::{CallbackIndex, CallbackRow, CallbackState, owner_of};
 use crate::floor::dispatch::{Dispatch, Search, Seeker};
 use crate::floor::place::known_by;
-use crate::ids::{AgentId, CallId, LegId};
+use crate::ids::{AgentId, CallId, LegId, QueueName, TenantId};
 use crate::ivr::speech::Announcement;
 use crate::limits;
 use crate::route::beyond;
@@ -82,13 +82,9 @@ impl State {
             attempts: 0,
             state: CallbackState::Waiting,
         };
-        // Who asks twice is called once, at his better place.
-        let same = |one: &CallbackRow| {
-            one.tenant == row.tenant
-                && one.queue == row.queue
-                && known_by(&one.from) == known_by(&row.from)
-        };
-        let stands = self.callbacks.values().any(same);
+        // Who asks twice is called once, at the place he asked for first.
+        let stands = self.own_callback(&row.tenant, &row.queue, &row.from);
+        let stands = stands.is_some();
         if !stands && self.callbacks.len() >= limits::CALLBACKS {
             return false;
         }
@@ -121,10 +117,32 @@ impl State {
         true
     }
 
-    /// Notes that a callback changed or went.
-    fn touch_callback(&mut self, id: CallId) {
+    /// The callback of a customer that stands in a queue.
+    pub(super) fn own_callback(
+        &self,
+        tenant: &TenantId,
+        queue: &QueueName,
+        from: &Caller,
+    ) -> Option<CallId> {
+        let owner = owner_of(tenant, queue, from)?;
+        self.callback_index.owned(&owner)
+    }
+
+    /// Notes that a callback changed.
+    pub(super) fn touch_callback(&mut self, id: CallId) {
+        if let Some(row) = self.callbacks.get(&id) {
+            self.callback_index.note(row);
+        }
         self.batch.callbacks.insert(id);
         self.batch.stirred_calls.insert(id);
+    }
+
+    /// Removes a callback.
+    pub(super) fn drop_callback(&mut self, id: CallId) -> Option<CallbackRow> {
+        let row = self.callbacks.remove(&id)?;
+        self.callback_index.forget(&row);
+        self.touch_callback(id);
+        Some(row)
     }
 
     /// Where a callback seeks an agent, if it does.
@@ -232,10 +250,9 @@ impl State {
         }
         call.legs.insert(0, own);
         let tenant = call.tenant.clone();
-        let Some(row) = self.callbacks.remove(&origin) else {
+        let Some(row) = self.drop_callback(origin) else {
             return self.clear_call(id, (Disposition::Failed, Cause::FAILURE));
         };
-        self.touch_callback(origin);
         self.event(
             "callback.reached",
             origin,
@@ -291,13 +308,13 @@ impl State {
                     kept.state = CallbackState::Resting { until };
                 }
                 self.at(until, Deadline::Callback(row.id));
+                self.touch_callback(row.id);
             }
             None => {
                 self.event("callback.given_up", row.id, fields);
-                self.callbacks.remove(&row.id);
+                self.drop_callback(row.id);
             }
         }
-        self.touch_callback(row.id);
     }
 
     /// A callback may have rested long enough.
@@ -324,9 +341,8 @@ impl State {
         let rows = self.callbacks.values();
         let gone: Vec<CallId> = rows.filter(|row| !stands(row)).map(|row| row.id).collect();
         for id in gone {
-            self.callbacks.remove(&id);
+            self.drop_callback(id);
             self.event("callback.given_up", id, []);
-            self.touch_callback(id);
         }
     }
 
@@ -343,6 +359,9 @@ impl State {
             if !dials || agent != Some(&Activity::Offered(*call)) {
                 broken.push(format!("callback {} is dialled by nobody", row.id));
             }
+        }
+        if self.callback_index != CallbackIndex::of(self.callbacks.values()) {
+            broken.push(String::from("the callbacks of queues differ from the rows"));
         }
         for call in self.calls.values() {
             let dials = matches!(call.stage, Stage::Dialling { .. });

@@ -42,12 +42,12 @@ pub use self::store::{decode_row, encode_row};
 use crate::call::CallRow;
 use crate::floor::address::{AddressRow, NodeRow};
 use crate::floor::agent::{AgentRow, AgentState, PhoneState};
-use crate::floor::callback::CallbackRow;
+use crate::floor::callback::{CallbackIndex, CallbackRow};
 use crate::floor::dispatch::Dispatch;
 use crate::floor::figure::{FigureRow, Subject, Tally};
 use crate::floor::leftover::LeftoverRow;
 use crate::floor::phone::{FailingRow, PhoneName};
-use crate::floor::place::{PlaceKey, PlaceRow};
+use crate::floor::place::{PlaceKey, PlaceRow, ahead};
 use crate::floor::registration::RegistrationRow;
 use crate::floor::trunk::TrunkRow;
 use crate::hours::HoursRow;
@@ -127,6 +127,8 @@ pub struct State {
     deadlines: BTreeSet<(TimeMs, Deadline)>,
     /// Calls each extension's phone is in. Derived from `calls`.
     occupied: BTreeMap<Of<Extension>, BTreeSet<CallId>>,
+    /// Derived from `callbacks`.
+    callback_index: CallbackIndex,
     /// Waiting calls by place. Derived from `calls`.
     waiting: BTreeMap<Of<QueueName>, BTreeMap<u64, CallId>>,
     /// Legs that hold a channel of each trunk. Derived from `calls` and `leftovers`.
@@ -164,6 +166,7 @@ impl Default for State {
             compare: compare::CompareRow::default(),
             deadlines: BTreeSet::new(),
             occupied: BTreeMap::new(),
+            callback_index: CallbackIndex::default(),
             waiting: BTreeMap::new(),
             channels: BTreeMap::new(),
             seats: BTreeMap::new(),
@@ -219,12 +222,15 @@ impl State {
         u64::try_from(count).unwrap_or(u64::MAX)
     }
 
-    /// Place of a waiting call in its queue, from 1.
+    /// Place of a waiting call in its queue, from 1: behind the callers and the callbacks
+    /// that stand before it.
     pub fn position(&self, call: &CallRow) -> Option<u64> {
         let visit = call.visit.as_ref().filter(|_| call.is_waiting())?;
         let queue = (call.tenant.clone(), visit.queue.clone());
-        let ahead = self.waiting.get(&queue)?.range(..visit.order).count();
-        u64::try_from(ahead).ok().map(|ahead| ahead + 1)
+        let (places, order) = (self.waiting.get(&queue)?, visit.order);
+        let callers = ahead(places.len(), places.range(..order), places.range(order..));
+        let callbacks = self.callback_index.ahead(&queue, order);
+        u64::try_from(callers + callbacks).ok().map(|before| before + 1)
     }
 
     /// Calls a node owns.

@@ -16,6 +16,7 @@ use super::event::{EventRow, Value, event_key, event_position};
 use super::machine::Wake;
 use super::{Deadline, FigureRow, MetaRow, Of, SiteRow, State};
 use crate::cdr::CdrRow;
+use crate::floor::callback::CallbackIndex;
 use crate::floor::explanation::Explanation;
 use crate::floor::figure::{Subject, Tally, figure_key, interval_key};
 use crate::floor::phone::PhoneName;
@@ -391,6 +392,7 @@ impl State {
             self.index_call(call);
         }
         self.index_channels();
+        self.callback_index = CallbackIndex::of(self.callbacks.values());
         for ((tenant, id), agent) in &self.agents {
             if let Some(extension) = &agent.extension {
                 let seat = (tenant.clone(), extension.clone());

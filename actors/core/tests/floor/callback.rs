@@ -1,6 +1,6 @@
 //! Callbacks: who is called back, when, how often, and by whom he is served.
 
-use strowger_core::call::{Caller, Disposition, LegRole};
+use strowger_core::call::{Caller, Cause, Disposition, LegRole};
 use strowger_core::floor::agent::AgentState;
 use strowger_core::floor::callback::CallbackState;
 use strowger_core::ids::{CallId, QueueName};
@@ -221,6 +221,70 @@ fn an_agent_who_leaves_while_the_customer_is_dialled_is_not_offered_him() {
     world.leaves(call);
     assert_eq!(world.cdr(call).disposition, Disposition::Abandoned);
     assert_eq!(world.state(State::check), Vec::<String>::new());
+}
+
+fn place(world: &World, call: CallId) -> Option<u64> {
+    world.state(|state| state.position(&state.calls[&call]))
+}
+
+#[test]
+fn callers_are_told_a_place_behind_the_callbacks_before_them() {
+    let mut world = world();
+    world.register("1006", "desk", 36_000);
+    let refuses = Phone::Refuses(486);
+    world.phones.insert("sip:1006@desk".into(), refuses);
+    let first = world.call("1005", "4008");
+    world.advance(1_000);
+    let origin = taken(&mut world, "1006");
+    let last = world.call("1007", "4008");
+    assert_eq!((place(&world, first), place(&world, last)), (Some(1), Some(3)));
+    // It rests when the customer is not reached, and then his turn comes after theirs.
+    world.leaves(first);
+    bob_works(&mut world);
+    assert_eq!(world.offered_to(last).as_deref(), Some("bob"));
+    assert_eq!(place(&world, last), Some(1));
+    world.act(Action::SignOut {
+        agent: "bob".into(),
+    });
+    let leg = world.leg_at(last, "sip:1002@bob");
+    world.ends(last, leg, Cause::BUSY);
+    world.advance(60_000);
+    assert!(world.state(|state| state.callbacks.contains_key(&origin)));
+    assert_eq!(place(&world, last), Some(2));
+}
+
+#[test]
+fn a_place_among_thousands_of_callbacks_is_found_at_once() {
+    use std::collections::BTreeMap;
+    use strowger_core::floor::callback::{CallbackIndex, CallbackRow};
+    let from = |n: u64| Caller {
+        number: n.to_string(),
+        ..crate::harness::caller("via-out")
+    };
+    let row = |n: u64| CallbackRow {
+        id: CallId(n),
+        tenant: tenant(),
+        queue: QueueName::from("support"),
+        from: from(n),
+        to: String::new(),
+        order: n,
+        since: strowger_core::time::TimeMs(0),
+        priority: 0,
+        step: 0,
+        customer: None,
+        taken_at: strowger_core::time::TimeMs(0),
+        attempts: 0,
+        state: CallbackState::Waiting,
+    };
+    let rows: BTreeMap<u64, CallbackRow> = (1..=10_000).map(|n| (n, row(n))).collect();
+    let index = CallbackIndex::of(rows.values());
+    let queue = (tenant(), QueueName::from("support"));
+    let begun = std::time::Instant::now();
+    for later in 0..100_000 {
+        assert_eq!(index.ahead(&queue, 20_000 + later), 10_000);
+    }
+    let each = begun.elapsed() / 100_000;
+    assert!(each.as_micros() < 50, "{each:?} for one place");
 }
 
 #[test]

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use strowger_core::call::{CallRow, LegRole, Visit};
 use strowger_core::floor::agent::{Activity, AgentRow, AgentState};
+use strowger_core::floor::callback::{CallbackRow, CallbackState};
 use strowger_core::ids::{AgentId, CallId, LegId, TenantId};
 use strowger_core::site::{AgentSpec, QueueSpec, Site, Strategy};
 use strowger_core::state::State;
@@ -60,6 +61,7 @@ impl Before {
         let made = self.made(state);
         let now = state.meta.now.0;
         one_call_each(state);
+        places(state);
         for one in &made {
             let row = &state.agents[&one.agent];
             assert!(
@@ -220,6 +222,29 @@ fn one_call_each(state: &State) {
                 matches!(at, Some(Activity::Offered(at) | Activity::Talking(at)) if at == call.id);
             assert!(here, "{agent} has a leg of {} and is at {at:?}", call.id);
         }
+    }
+}
+
+/// Callers are told how many callers and callbacks stand before them.
+fn places(state: &State) {
+    for call in state.calls.values().filter(|call| call.is_waiting()) {
+        let (visit, _) = visit_of(state, call);
+        let before = |other: &&CallRow| {
+            let there = other.visit.as_ref();
+            other.is_waiting()
+                && other.tenant == call.tenant
+                && there.is_some_and(|v| v.queue == visit.queue && v.order < visit.order)
+        };
+        let callers = state.calls.values().filter(before).count();
+        let stands = |row: &&CallbackRow| {
+            row.tenant == call.tenant
+                && row.queue == visit.queue
+                && row.order < visit.order
+                && !matches!(row.state, CallbackState::Resting { .. })
+        };
+        let callbacks = state.callbacks.values().filter(stands).count();
+        let place = u64::try_from(1 + callers + callbacks).ok();
+        assert_eq!(state.position(call), place, "the place of {}", call.id);
     }
 }
 
