@@ -84,6 +84,19 @@ impl Api {
         answer(response)
     }
 
+    /// `DELETE path`.
+    ///
+    /// # Errors
+    /// The transport's message when no answer came.
+    pub fn delete(&self, path: &str) -> Result<Answer, String> {
+        let response = self
+            .agent
+            .delete(format!("{}{path}", self.base))
+            .header("authorization", format!("Bearer {}", self.token))
+            .call();
+        answer(response)
+    }
+
     /// A list such as `/v1/calls`; `None` when the node does not answer or not with a list.
     pub fn list(&self, path: &str) -> Option<Vec<Value>> {
         let answer = self.get(path).ok().filter(|answer| answer.status == 200)?;

@@ -635,6 +635,11 @@ pub enum Action {
         /// For how long, seconds; needed to open or close.
         for_s: Option<u64>,
     },
+    /// Takes a callback back; an attempt under way is cancelled.
+    CallbackCancel {
+        /// Callback id.
+        callback: String,
+    },
 }
 
 /// What became of a command.

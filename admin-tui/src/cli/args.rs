@@ -101,7 +101,7 @@ pub enum Verb {
     Callback {
         /// What to do.
         #[command(subcommand)]
-        verb: ListVerb,
+        verb: CallbackVerb,
     },
     /// Trunks
     Trunk {
@@ -364,6 +364,18 @@ pub enum CallVerb {
         id: String,
         /// The agent
         agent: String,
+    },
+}
+
+/// Verbs of callbacks.
+#[derive(Debug, Subcommand)]
+pub enum CallbackVerb {
+    /// List all
+    List,
+    /// Take one back; an attempt under way is cancelled
+    Cancel {
+        /// The callback
+        id: String,
     },
 }
 

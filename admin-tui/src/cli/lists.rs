@@ -1,7 +1,9 @@
-//! The families that are only looked at.
+//! The families that are looked at more than changed.
+
+use strowger_core::api::Action;
 
 use super::Session;
-use super::args::{By, CdrVerb, ClusterVerb, FiguresArgs, ListVerb, ThingVerb, Verb};
+use super::args::{By, CallbackVerb, CdrVerb, ClusterVerb, FiguresArgs, ListVerb, ThingVerb, Verb};
 use crate::client::segment;
 use crate::error::{Exit, Failure};
 use crate::render::{Shape, shape};
@@ -17,8 +19,11 @@ pub fn run(session: &Session, verb: Verb) -> Result<Exit, Failure> {
         }
         Verb::Queue { verb } => thing(session, "/v1/queues", &shape::QUEUE, &verb),
         Verb::Callback {
-            verb: ListVerb::List,
+            verb: CallbackVerb::List,
         } => session.list("/v1/callbacks", &shape::CALLBACK),
+        Verb::Callback {
+            verb: CallbackVerb::Cancel { id },
+        } => session.act(Action::CallbackCancel { callback: id }),
         Verb::Trunk { verb } => thing(session, "/v1/trunks", &shape::TRUNK, &verb),
         Verb::Registration {
             verb: ListVerb::List,

@@ -518,6 +518,7 @@ pub fn describe(action: &Action) -> String {
             let customer = customer.as_deref().unwrap_or("nobody known");
             format!("say that {call} is with {customer}")
         }
+        Action::CallbackCancel { callback } => format!("take back the callback {callback}"),
         Action::NodeDrain { node } => format!("drain {node}"),
         Action::NodeUndrain { node } => format!("undrain {node}"),
         Action::NodeRemove { node } => format!("remove {node}"),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use serde::Deserialize;
 use strowger_cluster::MemberError;
 use strowger_core::api;
@@ -141,6 +141,29 @@ fn call_named(call: String) -> Result<CallId, Refused> {
         .map_err(|_| Refused::not_found(format!("live call {call}")))
 }
 
+fn callback_named(id: &str) -> Result<CallId, Refused> {
+    id.parse()
+        .map_err(|_| Refused::not_found(format!("callback {id}")))
+}
+
+/// Takes a callback back; an attempt under way is cancelled.
+#[utoipa::path(delete, path = "/v1/callbacks/{id}", params(("id" = String, Path)),
+    responses((status = 200), (status = 404, body = api::ErrorBody),
+        (status = 503, body = api::ErrorBody)))]
+pub async fn withdraw(
+    State(office): Shared,
+    Path(id): Path<String>,
+) -> Result<Json<serde_json::Value>, Refused> {
+    let callback = callback_named(&id)?;
+    let act = Command::Act {
+        id: String::new(),
+        tenant: tenant(&office.state.read()).unwrap_or_else(|| TenantId::from("")),
+        action: Action::Withdraw { callback },
+    };
+    commit(&office, &act, limits::COMMIT_DEADLINE).await?;
+    Ok(Json(serde_json::json!({ "id": id })))
+}
+
 fn wanted(action: api::Action, now: TimeMs) -> Result<Action, Refused> {
     let node = |text: String| {
         text.parse::<NodeId>()
@@ -205,6 +228,9 @@ fn wanted(action: api::Action, now: TimeMs) -> Result<Action, Refused> {
             hours: HoursName::from(hours),
             open,
             until: now.plus(for_s.unwrap_or(0).saturating_mul(1_000)),
+        },
+        api::Action::CallbackCancel { callback } => Action::Withdraw {
+            callback: callback_named(&callback)?,
         },
     })
 }

@@ -26,7 +26,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use strowger_cluster::{Cluster, ClusterEvent, StandAside};
 use strowger_core::api::Problem;
 use strowger_core::ids::TenantId;
@@ -296,6 +296,7 @@ fn router(office: Arc<Office>) -> Router {
         .route("/v1/calls/{id}", get(reads::call))
         .route("/v1/calls/{id}/why", get(reads::why))
         .route("/v1/callbacks", get(reads::callbacks))
+        .route("/v1/callbacks/{id}", delete(changes::withdraw))
         .route("/v1/trunks", get(reads::trunks))
         .route("/v1/trunks/{name}", get(reads::trunk))
         .route("/v1/cdrs", get(reads::cdrs))

@@ -42,6 +42,7 @@ use super::{changes, customers, health, imports, reads, reports, sites};
         sites::rollback,
         changes::command,
         changes::invite,
+        changes::withdraw,
         customers::list,
         customers::create,
         customers::card,

@@ -40,6 +40,22 @@ impl CallbackState {
             Self::Resting { .. } => "resting",
         }
     }
+
+    /// The attempt under way.
+    pub fn call(&self) -> Option<CallId> {
+        match self {
+            Self::Dialling { call, .. } => Some(*call),
+            Self::Waiting | Self::Resting { .. } => None,
+        }
+    }
+
+    /// The agent who is kept for it.
+    pub fn agent(&self) -> Option<&AgentId> {
+        match self {
+            Self::Dialling { agent, .. } => Some(agent),
+            Self::Waiting | Self::Resting { .. } => None,
+        }
+    }
 }
 
 /// A customer to be called back.

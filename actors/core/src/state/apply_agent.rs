@@ -45,6 +45,7 @@ impl State {
             Action::Override { hours, open, until } => {
                 self.override_hours(tenant, hours, open, until)
             }
+            Action::Withdraw { callback } => self.withdraw(tenant, callback),
         }
     }
 

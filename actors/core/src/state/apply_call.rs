@@ -212,10 +212,20 @@ impl State {
 
     fn enter_queue(&mut self, id: CallId, queue: QueueName, entry: Entry) {
         let now = self.meta.now;
-        let (order, since) = entry.place.unwrap_or((id.0, now));
+        let (mut order, mut since) = entry.place.unwrap_or((id.0, now));
+        let own = self.calls.get(&id);
+        let own = own.and_then(|call| self.own_callback(&call.tenant, &queue, &call.from));
+        let own = own.and_then(|origin| self.callbacks.get(&origin));
+        let kept = own.map(|row| (row.order, row.since, row.priority));
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
+        let mut priority = call.priority;
+        if let Some(kept) = kept {
+            // He was to be called back: the place of the callback is his.
+            (order, since) = (order.min(kept.0), since.min(kept.1));
+            priority = kept.2;
+        }
         call.stage = Stage::Waiting;
         call.greeting = entry.greeting;
         call.visit = Some(Visit {
@@ -223,7 +233,7 @@ impl State {
             order,
             entered_at: now,
             since,
-            priority: call.priority,
+            priority,
             step: 0,
             preferred: call.preferred.clone(),
             meant_until: None,
@@ -248,6 +258,10 @@ impl State {
         self.take_steps(id);
         self.keep_for_preferred(id);
         self.settle_in(id);
+        // Sent on at once, as by a queue that is full, he goes on being called back.
+        if self.waits_in(id, &key.1) {
+            self.came_himself(id);
+        }
     }
 
     /// A caller goes on from one queue to another; his place is that of his arrival.
@@ -474,6 +488,8 @@ impl State {
             row.missed = 0;
         }
         self.touch_agent(&key);
+        // He may have asked to be called back in another call of his.
+        self.came_himself(id);
         self.bridge(id, leg);
     }
 

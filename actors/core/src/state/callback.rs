@@ -267,7 +267,7 @@ impl State {
     }
 
     /// Frees the agent kept for an attempt.
-    fn let_go(&mut self, row: &CallbackRow, call: CallId) {
+    pub(super) fn let_go(&mut self, row: &CallbackRow, call: CallId) {
         let CallbackState::Dialling { agent, .. } = &row.state else {
             return;
         };

@@ -327,6 +327,11 @@ pub enum Action {
         /// From then on the times hold again.
         until: TimeMs,
     },
+    /// Takes a callback back.
+    Withdraw {
+        /// The callback, by the call that took it.
+        callback: CallId,
+    },
 }
 
 /// The machine's answer to a command.

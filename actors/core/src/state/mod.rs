@@ -29,6 +29,7 @@ mod redial;
 mod seat;
 pub mod store;
 mod take_over;
+mod withdraw;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

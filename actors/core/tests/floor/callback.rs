@@ -5,11 +5,11 @@ use strowger_core::floor::agent::AgentState;
 use strowger_core::floor::callback::CallbackState;
 use strowger_core::ids::{CallId, QueueName};
 use strowger_core::ivr::speech::Key;
-use strowger_core::site::{Callback, Site};
+use strowger_core::site::{Callback, Site, Target};
 use strowger_core::state::State;
-use strowger_core::state::command::{Action, CallArrived, Command, Observation, Reply};
+use strowger_core::state::command::{Action, CallArrived, Command, Observation, Refusal, Reply};
 
-use crate::harness::{Phone, World};
+use crate::harness::{Phone, World, refusal};
 use crate::rows::Copy;
 use crate::site::{address, site, tenant};
 
@@ -304,8 +304,12 @@ fn callbacks_go_with_their_queue() {
 fn who_asks_twice_is_called_once() {
     let mut world = world();
     world.register("1005", "desk", 36_000);
-    let first = taken(&mut world, "1005");
-    taken(&mut world, "1005");
+    // Both calls wait, and each asks.
+    let first = world.call("1005", "4008");
+    let second = world.call("1005", "4008");
+    world.advance(6_000);
+    press(&mut world, first);
+    press(&mut world, second);
     let stand = world.state(|state| state.callbacks.keys().copied().collect::<Vec<_>>());
     assert_eq!(stand, [first]);
 }
@@ -352,4 +356,166 @@ fn a_customer_outside_is_dialled_over_a_trunk_and_holds_one_channel() {
     world.leaves(call);
     assert_eq!(in_use(&world), 0);
     assert_eq!(world.cdr(call).disposition, Disposition::Answered);
+}
+
+fn withdrawn(world: &World) -> Vec<String> {
+    let events = world.events().into_iter();
+    let events = events.filter(|event| event.kind == "callback.withdrawn");
+    events.map(|event| event.entity).collect()
+}
+
+#[test]
+fn an_operator_takes_a_callback_back_whatever_it_is_doing() {
+    // Waiting.
+    let mut world = world();
+    world.register("1005", "desk", 36_000);
+    let origin = taken(&mut world, "1005");
+    let withdraw = |callback| Action::Withdraw { callback };
+    assert_eq!(world.act(withdraw(origin)), Reply::Done);
+    let gone = world.act(withdraw(origin));
+    assert!(matches!(refusal(&gone), Refusal::NotFound(_)), "{gone:?}");
+    // Of another client.
+    let origin = taken(&mut world, "1005");
+    let foreign = world.propose(Command::Act {
+        id: String::new(),
+        tenant: "other".into(),
+        action: withdraw(origin),
+    });
+    assert!(matches!(refusal(&foreign), Refusal::NotFound(_)));
+    // Dialling: the phone stops ringing, the agent is free.
+    bob_works(&mut world);
+    let call = attempt(&world, origin).expect("bob is free for it");
+    assert_eq!(world.act(withdraw(origin)), Reply::Done);
+    world.run();
+    assert_eq!(world.cdr(call).disposition, Disposition::Abandoned);
+    assert_eq!(world.agent("bob"), AgentState::Ready);
+    // Resting.
+    let refuses = Phone::Refuses(486);
+    world.phones.insert("sip:1005@desk".into(), refuses);
+    let call = world.call("1005", "4009");
+    press(&mut world, call);
+    world.sign_in("dan");
+    world.register("1004", "dan", 36_000);
+    world.run();
+    assert_eq!(world.act(withdraw(call)), Reply::Done);
+    world.advance(3_600_000);
+    assert!(world.state(|state| state.callbacks.is_empty() && state.calls.is_empty()));
+    assert_eq!(withdrawn(&world).len(), 3);
+}
+
+#[test]
+fn an_answer_that_comes_too_late_for_a_callback_taken_back_leads_nowhere() {
+    let mut world = world();
+    world.register("1005", "desk", 36_000);
+    let origin = taken(&mut world, "1005");
+    bob_works(&mut world);
+    let call = attempt(&world, origin).expect("bob is free for it");
+    let leg = world.leg_at(call, "sip:1005@desk");
+    // Both are on their way to the log, in either order.
+    world.act(Action::Withdraw { callback: origin });
+    world.answers(call, leg);
+    assert_eq!(world.word(call), "over");
+    assert_eq!(world.figure("support").answered, 0);
+
+    let origin = taken(&mut world, "1005");
+    let call = attempt(&world, origin).expect("bob is free for it");
+    let leg = world.leg_at(call, "sip:1005@desk");
+    world.answers(call, leg);
+    let late = world.act(Action::Withdraw { callback: origin });
+    assert!(matches!(refusal(&late), Refusal::NotFound(_)));
+    assert_eq!(world.offered_to(call).as_deref(), Some("bob"));
+}
+
+#[test]
+fn a_customer_who_calls_again_takes_up_the_place_of_his_callback() {
+    let mut world = world();
+    let origin = taken(&mut world, "1005");
+    let between = world.call("1006", "4008");
+    world.advance(30_000);
+    // Elsewhere he is a caller like any other.
+    let sales = world.call("1005", "4009");
+    assert!(world.state(|state| state.callbacks.contains_key(&origin)));
+    world.leaves(sales);
+    let again = world.call("1005", "4008");
+    assert_eq!((place(&world, again), place(&world, between)), (Some(1), Some(2)));
+    assert!(world.state(|state| state.callbacks.is_empty()));
+    assert_eq!(withdrawn(&world), [origin.to_string()]);
+    bob_works(&mut world);
+    assert_eq!(world.offered_to(again).as_deref(), Some("bob"));
+    world.agent_answers(again);
+    world.leaves(again);
+    world.advance(3_600_000);
+    let figure = world.figure("support");
+    assert_eq!((figure.answered, figure.callback_taken), (1, 1));
+}
+
+#[test]
+fn a_customer_who_calls_while_he_is_dialled_is_served_once() {
+    let mut world = world();
+    world.register("1005", "desk", 36_000);
+    let origin = taken(&mut world, "1005");
+    bob_works(&mut world);
+    let dialled = attempt(&world, origin).expect("bob is free for it");
+    let again = world.call("1005", "4008");
+    assert_eq!(world.word(dialled), "over");
+    assert_eq!(world.cdr(dialled).disposition, Disposition::Abandoned);
+    assert_eq!(world.offered_to(again).as_deref(), Some("bob"));
+    world.agent_answers(again);
+    world.leaves(again);
+    world.advance(3_600_000);
+    assert_eq!(world.figure("support").answered, 1);
+    assert!(world.state(|state| state.callbacks.is_empty()));
+}
+
+#[test]
+fn nobody_takes_up_a_callback_by_claiming_a_number() {
+    let mut world = world();
+    let origin = taken(&mut world, "1005");
+    let row = world.state(|state| state.addresses[&address(1)].clone());
+    let from = Caller {
+        extension: None,
+        ..crate::harness::caller("1005")
+    };
+    world.propose(Command::CallArrived(CallArrived {
+        tenant: tenant(),
+        address: address(1),
+        node: row.holder.unwrap_or_default(),
+        epoch: row.epoch,
+        from,
+        to: "4008".to_string(),
+        sip_call_id: "claimed".to_string(),
+        remote: None,
+        called: None,
+        checkpoint: Some(b"invite".to_vec()),
+    }));
+    assert!(world.state(|state| state.callbacks.contains_key(&origin)));
+}
+
+#[test]
+fn who_is_sent_on_from_a_full_queue_goes_on_being_called_back() {
+    let mut full = site_with(|_| {});
+    let spec = full.queues.get_mut(&QueueName::from("support"));
+    let comfort = &mut spec.expect("the site has it").comfort;
+    comfort.max_length = Some((1, Target::Queue(QueueName::from("sales"))));
+    let mut world = World::with_site(full);
+    let origin = taken(&mut world, "1005");
+    world.call("1006", "4008");
+    let again = world.call("1005", "4008");
+    let queue = world.row(again).visit.map(|visit| visit.queue);
+    assert_eq!(queue, Some(QueueName::from("sales")));
+    assert!(world.state(|state| state.callbacks.contains_key(&origin)));
+}
+
+#[test]
+fn who_is_served_in_another_call_of_his_is_not_called_back() {
+    let mut world = world();
+    let first = world.call("1005", "4008");
+    let second = world.call("1005", "4008");
+    world.advance(6_000);
+    press(&mut world, second);
+    assert!(world.state(|state| state.callbacks.contains_key(&second)));
+    bob_works(&mut world);
+    assert_eq!(world.offered_to(first).as_deref(), Some("bob"));
+    world.agent_answers(first);
+    assert_eq!(withdrawn(&world), [second.to_string()]);
 }

@@ -54,6 +54,10 @@ enum Step {
     Key {
         call: u8,
     },
+    /// A callback is taken back.
+    Withdraw {
+        callback: u8,
+    },
     Agent {
         agent: u8,
         what: u8,
@@ -122,7 +126,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(call, leg, held)| Step::Hold { call, leg, held }),
         1 => any::<u8>().prop_map(|call| Step::Confirm { call }),
         1 => any::<u8>().prop_map(|call| Step::Hangup { call }),
-        2 => any::<u8>().prop_map(|call| Step::Key { call }),
+        3 => any::<u8>().prop_map(|call| Step::Key { call }),
+        1 => any::<u8>().prop_map(|callback| Step::Withdraw { callback }),
         5 => (0..5u8, 0..6u8).prop_map(|(agent, what)| Step::Agent { agent, what }),
         3 => (1..=8u8, 0..2u8, prop_oneof![Just(0u32), Just(60), Just(600)])
             .prop_map(|(extension, name, expires_s)| Step::Register { extension, name, expires_s }),
@@ -190,6 +195,12 @@ fn play(world: &mut World, step: &Step) {
                 let key = strowger_core::ivr::speech::Key::parse('1').expect("a key");
                 let pressed = Observation::KeyPressed { leg, key };
                 world.observe(call, vec![pressed]);
+            }
+        }
+        Step::Withdraw { callback } => {
+            let all: Vec<CallId> = world.state(|state| state.callbacks.keys().copied().collect());
+            if let Some(callback) = pick(&all, callback) {
+                world.act(Action::Withdraw { callback });
             }
         }
         Step::Hangup { call } => {

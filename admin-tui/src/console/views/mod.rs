@@ -82,6 +82,7 @@ pub fn question(model: &Model, action: &Action) -> String {
         | Action::CallCustomer { .. }
         | Action::NodeUndrain { .. }
         | Action::NodeRemove { .. }
+        | Action::CallbackCancel { .. }
         | Action::HoursOverride { .. } => None,
     };
     let mut question = what;
