@@ -456,23 +456,25 @@ pub fn explanation(row: &Explanation) -> api::Explanation {
 pub fn callbacks(state: &State) -> Vec<api::Callback> {
     let rows = state.callbacks.values();
     rows.map(|row| {
-        let (next_at, attempt) = match &row.state {
-            CallbackState::Waiting => (None, None),
-            CallbackState::Resting { until } => (Some(until.rfc3339()), None),
-            CallbackState::Dialling { call, agent } => (None, Some((call, agent))),
+        let queue = (row.tenant.clone(), row.queue.clone());
+        let closed = row.state == CallbackState::Waiting && !state.calls_back_now(&queue);
+        let next_at = match &row.state {
+            CallbackState::Resting { until } => Some(*until),
+            _ if closed => state.calls_back_at(&queue),
+            _ => None,
         };
         api::Callback {
             id: row.id.to_string(),
             queue: row.queue.to_string(),
             number: row.from.number.clone(),
             to: row.to.clone(),
-            state: row.state.as_str().to_owned(),
+            state: if closed { "closed" } else { row.state.as_str() }.to_owned(),
             taken_at: row.taken_at.rfc3339(),
             since: row.since.rfc3339(),
             attempts: u64::from(row.attempts),
-            next_at,
-            call: attempt.map(|(call, _)| call.to_string()),
-            agent: attempt.map(|(_, agent)| agent.to_string()),
+            next_at: next_at.map(TimeMs::rfc3339),
+            call: row.state.call().map(|call| call.to_string()),
+            agent: row.state.agent().map(ToString::to_string),
             customer: row.customer.as_ref().map(ToString::to_string),
         }
     })

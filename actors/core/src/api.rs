@@ -442,7 +442,8 @@ pub struct Callback {
     pub number: String,
     /// Number he had dialled, which he is shown.
     pub to: String,
-    /// `waiting`, `dialling` or `resting` between two attempts.
+    /// `waiting`, `closed` outside the hours of callbacks, `dialling`, or `resting` between
+    /// two attempts.
     pub state: String,
     /// When he asked for it.
     pub taken_at: String,
@@ -450,7 +451,7 @@ pub struct Callback {
     pub since: String,
     /// Attempts begun.
     pub attempts: u64,
-    /// When it waits again after an attempt that failed.
+    /// When it waits again after an attempt that failed, or the hours open next.
     pub next_at: Option<String>,
     /// The attempt under way.
     pub call: Option<String>,

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{HoursName, TenantId};
+use crate::limits;
 use crate::time::TimeMs;
 
 /// Seven days, ms.
@@ -75,6 +76,10 @@ pub struct HoursRow {
     pub times: OpenTimes,
     /// What was said instead last; without effect once it has passed.
     pub spoken: Option<Override>,
+    /// Open as last noted: what goes by these hours without looking at each entry.
+    pub noted: bool,
+    /// When that is to be noted anew.
+    pub look_at: TimeMs,
 }
 
 impl HoursRow {
@@ -100,6 +105,14 @@ impl HoursRow {
         let mut times: Vec<TimeMs> = known.chain(spoken).filter(|at| *at > now).collect();
         times.sort_unstable();
         times.into_iter().find(|at| self.is_open(*at) != open)
+    }
+
+    /// When to look again whether they are open: at the next change known, and where none
+    /// is, when the times known end.
+    pub fn next_look(&self, now: TimeMs) -> TimeMs {
+        let known = Some(self.times.until).filter(|until| *until > now);
+        let next = self.next_change(now).or(known);
+        next.unwrap_or_else(|| now.plus(limits::HOURS_LOOK_MS))
     }
 }
 
@@ -173,7 +186,13 @@ mod tests {
             tenant: TenantId::from("acme"),
             times: times(&[(100, 200), (300, 400)], WEEK_MS),
             spoken: None,
+            noted: false,
+            look_at: TimeMs(0),
         };
+        assert_eq!(row.next_look(TimeMs(0)), TimeMs(100));
+        assert_eq!(row.next_look(TimeMs(400)), TimeMs(WEEK_MS));
+        let late = TimeMs(WEEK_MS);
+        assert_eq!(row.next_look(late), late.plus(limits::HOURS_LOOK_MS));
         assert_eq!(row.next_change(TimeMs(0)), Some(TimeMs(100)));
         assert_eq!(row.next_change(TimeMs(100)), Some(TimeMs(200)));
         assert_eq!(row.next_change(TimeMs(400)), None);

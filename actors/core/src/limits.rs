@@ -160,3 +160,7 @@ pub const TELLING_MS: u64 = 60_000;
 
 /// How long hours may be opened or closed by hand, ms: a year.
 pub const OVERRIDE_MAX_MS: u64 = 366 * 24 * 3_600_000;
+
+/// How often hours that nobody has worked out any further are looked at, ms: they go by the
+/// week before, and when they open is not known.
+pub const HOURS_LOOK_MS: u64 = 60_000;

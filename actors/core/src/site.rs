@@ -166,6 +166,8 @@ pub struct Callback {
     pub pause_ms: u64,
     /// Put before the number of a customer outside; a route must match what comes out.
     pub prefix: String,
+    /// Hours outside which nobody is called back; `None` = at any time.
+    pub hours: Option<HoursName>,
 }
 
 /// A queue.

@@ -32,7 +32,7 @@ impl Rest<'_> {
         let max_length = part.number("max_length", 1..=100_000)?;
         let overflow = part.text("overflow")?;
         let unstaffed = part.text("no_agents")?;
-        let callback = callback(part)?;
+        let callback = self.callback(part)?;
         let redial_s = part.number("redial_s", 0..=3_600)?;
 
         if let Some(seconds) = &announce_s
@@ -168,46 +168,47 @@ impl Rest<'_> {
             None => fault,
         })
     }
-}
 
-/// How callers are called back, and where the file says so.
-fn callback(part: &mut Part<'_, '_>) -> Result<Option<(Callback, String)>, Fault> {
-    let key = part.text("callback_key")?;
-    let after_s = part.number("callback_after_s", 0..=3_600)?;
-    let attempts = part.number("callback_attempts", 1..=20)?;
-    let pause_s = part.number("callback_pause_s", 10..=86_400)?;
-    let prefix = part.text("callback_prefix")?;
-    let Some(key) = key else {
-        let numbers = [after_s, attempts, pause_s].into_iter().flatten();
-        let places = numbers.map(|number| number.place);
-        let place = places.chain(prefix.map(|text| text.place)).next();
-        return match place {
-            Some(place) => Err(alone(
-                &place,
-                "callbacks need `callback_key`",
-                "write callback_key = \"1\"",
-            )),
-            None => Ok(None),
+    /// How callers are called back, and where the file says so.
+    fn callback(&self, part: &mut Part<'_, '_>) -> Result<Option<(Callback, String)>, Fault> {
+        let key = part.text("callback_key")?;
+        let after_s = part.number("callback_after_s", 0..=3_600)?;
+        let attempts = part.number("callback_attempts", 1..=20)?;
+        let pause_s = part.number("callback_pause_s", 10..=86_400)?;
+        let prefix = part.text("callback_prefix")?;
+        let hours = part.text("callback_hours")?;
+        let Some(key) = key else {
+            let numbers = [after_s, attempts, pause_s].into_iter().flatten();
+            let places = numbers.map(|number| number.place);
+            let texts = [prefix, hours].into_iter().flatten();
+            let place = places.chain(texts.map(|text| text.place)).next();
+            return match place {
+                Some(place) => Err(alone(
+                    &place,
+                    "callbacks need `callback_key`",
+                    "write callback_key = \"1\"",
+                )),
+                None => Ok(None),
+            };
         };
-    };
-    if let Some(prefix) = &prefix
-        && (prefix.value.len() > 8 || !prefix.value.bytes().all(|byte| byte.is_ascii_digit()))
-    {
-        return Err(wrong(
-            prefix,
-            "a prefix",
-            "use at most 8 digits, such as \"0\"",
-        ));
+        if let Some(prefix) = &prefix
+            && (prefix.value.len() > 8 || !prefix.value.bytes().all(|byte| byte.is_ascii_digit()))
+        {
+            let next = "use at most 8 digits, such as \"0\"";
+            return Err(wrong(prefix, "a prefix", next));
+        }
+        let hours = hours.map(|name| self.hours_named(&name)).transpose()?;
+        let attempts = attempts.map_or(3, |number| number.value);
+        let rule = Callback {
+            key: key_of(&key)?,
+            after_ms: after_s.map_or(0, |seconds| seconds.value) * 1_000,
+            attempts: u32::try_from(attempts).unwrap_or(1),
+            pause_ms: pause_s.map_or(600, |seconds| seconds.value) * 1_000,
+            prefix: prefix.map(|text| text.value).unwrap_or_default(),
+            hours,
+        };
+        Ok(Some((rule, key.place)))
     }
-    let attempts = attempts.map_or(3, |number| number.value);
-    let rule = Callback {
-        key: key_of(&key)?,
-        after_ms: after_s.map_or(0, |seconds| seconds.value) * 1_000,
-        attempts: u32::try_from(attempts).unwrap_or(1),
-        pause_ms: pause_s.map_or(600, |seconds| seconds.value) * 1_000,
-        prefix: prefix.map(|text| text.value).unwrap_or_default(),
-    };
-    Ok(Some((rule, key.place)))
 }
 
 /// A key that means nothing without another one.

@@ -319,6 +319,9 @@ fn callback_words(rule: &Callback) -> String {
     if !rule.prefix.is_empty() {
         words.push_str(&format!(", by {}", rule.prefix));
     }
+    if let Some(hours) = &rule.hours {
+        words.push_str(&format!(", in {hours}"));
+    }
     words
 }
 

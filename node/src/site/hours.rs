@@ -125,7 +125,7 @@ impl Rest<'_> {
         Ok(Some((name, closed)))
     }
 
-    fn hours_named(&self, name: &At<String>) -> Result<HoursName, Fault> {
+    pub(super) fn hours_named(&self, name: &At<String>) -> Result<HoursName, Fault> {
         let known = self.read.site.hours.keys().map(HoursName::as_str);
         referred("hours", &name.value, &name.place, known)?;
         Ok(HoursName::from(name.value.as_str()))

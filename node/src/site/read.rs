@@ -102,12 +102,12 @@ impl<'d, 't, 'a> Reading<'d, 't, 'a> {
         skills.into_iter().try_for_each(|part| rest.skill(part))?;
         teams.into_iter().try_for_each(|part| rest.team(part))?;
         pauses.into_iter().try_for_each(|part| rest.pause(part))?;
-        queues.into_iter().try_for_each(|part| rest.queue(part))?;
         hours.into_iter().try_for_each(|part| rest.hours(part))?;
         holidays
             .into_iter()
             .try_for_each(|part| rest.holiday(part))?;
         rest.hours_open()?;
+        queues.into_iter().try_for_each(|part| rest.queue(part))?;
         numbers.into_iter().try_for_each(|part| rest.number(part))?;
         agents.into_iter().try_for_each(|part| rest.agent(part))?;
         rest.named_by_queues()?;

@@ -220,6 +220,20 @@ fn mistakes_name_code_line_and_remedy() {
             "",
             "a key for each",
         ),
+        (
+            "ring_s = 15",
+            "callback_key = \"1\"\ncallback_hours = \"office\"",
+            "SW0205",
+            "",
+            "hours",
+        ),
+        (
+            "ring_s = 15",
+            "callback_hours = \"office\"",
+            "SW0203",
+            "",
+            "callback_key",
+        ),
         ("ring_s = 15", "redial_s = 3601", "SW0203", "", "0 to 3600"),
         (
             "ring_s = 15",

@@ -1,10 +1,11 @@
 //! Opening hours: the times worked out for them, and what an operator says instead.
 //!
-//! Invariant: each of the hours of a site in force has a row, and no others have.
+//! Invariants: each of the hours of a site in force has a row, and no others have. Before a
+//! command is carried out, each row notes whether its hours are open at that time.
 
 use super::command::{Refusal, Reply};
 use super::event::Value;
-use super::{Of, State};
+use super::{Deadline, Of, State};
 use crate::call::{Cause, Disposition, Stage, Want};
 use crate::hours::{HoursRow, OpenTimes, Override};
 use crate::ids::{CallId, HoursName, TenantId};
@@ -34,7 +35,9 @@ impl State {
         }
         for name in site.hours.keys() {
             let key = (tenant.clone(), name.clone());
-            let spoken = self.hours.get(&key).and_then(|row| row.spoken);
+            let before = self.hours.get(&key);
+            let spoken = before.and_then(|row| row.spoken);
+            let noted = before.is_some_and(|row| row.noted);
             let unknown = || OpenTimes {
                 name: name.clone(),
                 until: TimeMs(0),
@@ -45,10 +48,54 @@ impl State {
                 tenant: tenant.clone(),
                 times: found.unwrap_or_else(unknown),
                 spoken,
+                noted,
+                look_at: TimeMs(0),
             };
             self.hours.insert(key.clone(), row);
             self.batch.hours.insert(key);
         }
+        self.index_hours();
+        self.note_hours();
+    }
+
+    /// When the first of the hours are to be looked at.
+    pub(super) fn index_hours(&mut self) {
+        self.hours_due = self.hours.values().map(|row| row.look_at).min();
+    }
+
+    /// Notes which hours have opened or closed, when that can be.
+    pub(super) fn note_hours(&mut self) {
+        let now = self.meta.now;
+        if self.hours_due.is_none_or(|due| due > now) {
+            return;
+        }
+        let due = self.hours.iter().filter(|(_, row)| row.look_at <= now);
+        let due: Vec<Of<HoursName>> = due.map(|(key, _)| key.clone()).collect();
+        for key in due {
+            let Some(row) = self.hours.get_mut(&key) else {
+                continue;
+            };
+            let open = row.is_open(now);
+            let turned = open != row.noted;
+            row.noted = open;
+            row.look_at = row.next_look(now);
+            let look_at = row.look_at;
+            self.batch.hours.insert(key.clone());
+            self.at(look_at, Deadline::Hours(key.0.clone(), key.1.clone()));
+            if turned {
+                self.turn_callbacks(&key);
+            }
+        }
+        self.index_hours();
+    }
+
+    /// Hours may be open or closed now for another reason than the time.
+    fn look_at_hours(&mut self, key: &Of<HoursName>) {
+        if let Some(row) = self.hours.get_mut(key) {
+            row.look_at = self.meta.now;
+        }
+        self.index_hours();
+        self.note_hours();
     }
 
     /// Takes in times that reach further. Times worked out from another site, or reaching
@@ -69,7 +116,7 @@ impl State {
                 && row.times.until < times.until
             {
                 row.times = times;
-                self.batch.hours.insert(key);
+                self.look_at_hours(&key);
             }
         }
         Reply::Done
@@ -105,7 +152,7 @@ impl State {
         let end = open.map(|_| until.rfc3339());
         let fields = [("state", Value::from(word)), ("until", Value::from(end))];
         self.event("hours.override", &key.1, fields);
-        self.batch.hours.insert(key);
+        self.look_at_hours(&key);
         Ok(())
     }
 
@@ -124,7 +171,7 @@ impl State {
                 leg.want = Want::Answer;
             }
         }
-        self.at(until, super::Deadline::Call(id));
+        self.at(until, Deadline::Call(id));
         self.touch_call(id);
         self.event("call.closed", id, []);
     }

@@ -13,7 +13,7 @@ use crate::floor::assignment::Claim;
 use crate::floor::callback::{CallbackIndex, CallbackRow, CallbackState, owner_of};
 use crate::floor::dispatch::{Dispatch, Search, Seeker};
 use crate::floor::place::known_by;
-use crate::ids::{AgentId, CallId, LegId, QueueName, TenantId};
+use crate::ids::{AgentId, CallId, HoursName, LegId, QueueName, TenantId};
 use crate::ivr::speech::Announcement;
 use crate::limits;
 use crate::route::beyond;
@@ -145,12 +145,49 @@ impl State {
         Some(row)
     }
 
+    /// True when customers of a queue may be called back now, as far as that was noted.
+    pub fn calls_back_now(&self, queue: &Of<QueueName>) -> bool {
+        let rule = self.queue_spec(queue);
+        let rule = rule.and_then(|spec| spec.comfort.callback.as_ref());
+        rule.is_some_and(|rule| match &rule.hours {
+            None => true,
+            Some(hours) => {
+                let row = self.hours.get(&(queue.0.clone(), hours.clone()));
+                row.is_some_and(|row| row.noted)
+            }
+        })
+    }
+
+    /// When callbacks of a queue that may not be dialled now can be again, as far as that
+    /// is known.
+    pub fn calls_back_at(&self, queue: &Of<QueueName>) -> Option<TimeMs> {
+        let rule = self.queue_spec(queue)?.comfort.callback.as_ref()?;
+        let key = (queue.0.clone(), rule.hours.clone()?);
+        let row = self.hours.get(&key).filter(|row| !row.noted)?;
+        row.next_change(self.meta.now)
+    }
+
+    /// Hours have opened or closed: callbacks that go by them take part again, or no more.
+    pub(super) fn turn_callbacks(&mut self, hours: &Of<HoursName>) {
+        let Some(site) = self.site(&hours.0).cloned() else {
+            return;
+        };
+        for (name, spec) in &site.queues {
+            let rule = spec.comfort.callback.as_ref();
+            if rule.and_then(|rule| rule.hours.as_ref()) == Some(&hours.1) {
+                let queue = (hours.0.clone(), name.clone());
+                let turns = self.callback_index.in_turn(&queue);
+                self.batch.stirred_calls.extend(turns);
+            }
+        }
+    }
+
     /// Where a callback seeks an agent, if it does.
     pub(super) fn callback_seeker(&self, row: &CallbackRow, dispatch: &Dispatch) -> Option<Seeker> {
         let queue = (row.tenant.clone(), row.queue.clone());
         let waits = row.state == CallbackState::Waiting;
         let spec = self.queue_spec(&queue).filter(|_| waits)?;
-        spec.comfort.callback.as_ref()?;
+        self.calls_back_now(&queue).then_some(())?;
         Some(Seeker {
             search: Search::Pool(dispatch.pool_of(&queue, row.step)?),
             claim: Claim {

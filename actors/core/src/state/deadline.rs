@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::State;
-use crate::ids::{AgentId, CallId, Extension, LegId, QueueName, TenantId};
+use crate::ids::{AgentId, CallId, Extension, HoursName, LegId, QueueName, TenantId};
 use crate::limits;
 use crate::time::TimeMs;
 
@@ -31,6 +31,8 @@ pub enum Deadline {
     Place(TenantId, QueueName, String),
     /// A callback waits again.
     Callback(CallId),
+    /// Hours may open or close.
+    Hours(TenantId, HoursName),
 }
 
 impl State {
@@ -67,6 +69,8 @@ impl State {
                     self.place_due((tenant, queue, number));
                 }
                 Deadline::Callback(id) => self.callback_due(id),
+                // Noted already: every command begins with that.
+                Deadline::Hours(..) => {}
             }
         }
     }

@@ -203,6 +203,7 @@ impl State {
 
     /// Applies one command and whatever follows from it.
     fn apply(&mut self, rows: &mut dyn Rows, command: Command) -> Reply {
+        self.note_hours();
         let reply = match command {
             Command::Tick => {
                 self.expire();

@@ -130,6 +130,8 @@ pub struct State {
     occupied: BTreeMap<Of<Extension>, BTreeSet<CallId>>,
     /// Derived from `callbacks`.
     callback_index: CallbackIndex,
+    /// When the first of the hours are to be looked at. Derived from `hours`.
+    hours_due: Option<TimeMs>,
     /// Waiting calls by place. Derived from `calls`.
     waiting: BTreeMap<Of<QueueName>, BTreeMap<u64, CallId>>,
     /// Legs that hold a channel of each trunk. Derived from `calls` and `leftovers`.
@@ -168,6 +170,7 @@ impl Default for State {
             deadlines: BTreeSet::new(),
             occupied: BTreeMap::new(),
             callback_index: CallbackIndex::default(),
+            hours_due: None,
             waiting: BTreeMap::new(),
             channels: BTreeMap::new(),
             seats: BTreeMap::new(),
@@ -230,7 +233,12 @@ impl State {
         let queue = (call.tenant.clone(), visit.queue.clone());
         let (places, order) = (self.waiting.get(&queue)?, visit.order);
         let callers = ahead(places.len(), places.range(..order), places.range(order..));
-        let callbacks = self.callback_index.ahead(&queue, order);
+        // Outside their hours callbacks take no turn.
+        let callbacks = if self.calls_back_now(&queue) {
+            self.callback_index.ahead(&queue, order)
+        } else {
+            0
+        };
         u64::try_from(callers + callbacks).ok().map(|before| before + 1)
     }
 

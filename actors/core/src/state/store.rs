@@ -393,6 +393,7 @@ impl State {
         }
         self.index_channels();
         self.callback_index = CallbackIndex::of(self.callbacks.values());
+        self.index_hours();
         for ((tenant, id), agent) in &self.agents {
             if let Some(extension) = &agent.extension {
                 let seat = (tenant.clone(), extension.clone());

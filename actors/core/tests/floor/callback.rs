@@ -20,6 +20,7 @@ fn site_with(change: impl FnOnce(&mut Callback)) -> Site {
         attempts: 2,
         pause_ms: 60_000,
         prefix: "0".to_string(),
+        hours: None,
     };
     change(&mut rule);
     let mut site = site();

@@ -12,7 +12,8 @@ use std::collections::BTreeMap;
 use strowger_core::call::{CallRow, LegRole, Visit};
 use strowger_core::floor::agent::{Activity, AgentRow, AgentState};
 use strowger_core::floor::callback::{CallbackRow, CallbackState};
-use strowger_core::ids::{AgentId, CallId, LegId, TenantId};
+use strowger_core::hours::WEEK_MS;
+use strowger_core::ids::{AgentId, CallId, LegId, QueueName, TenantId};
 use strowger_core::site::{AgentSpec, QueueSpec, Site, Strategy};
 use strowger_core::state::State;
 
@@ -237,7 +238,9 @@ fn places(state: &State) {
         };
         let callers = state.calls.values().filter(before).count();
         let stands = |row: &&CallbackRow| {
-            row.tenant == call.tenant
+            let queue = (&row.tenant, &row.queue);
+            calls_back(state, queue)
+                && row.tenant == call.tenant
                 && row.queue == visit.queue
                 && row.order < visit.order
                 && !matches!(row.state, CallbackState::Resting { .. })
@@ -246,6 +249,29 @@ fn places(state: &State) {
         let place = u64::try_from(1 + callers + callbacks).ok();
         assert_eq!(state.position(call), place, "the place of {}", call.id);
     }
+}
+
+/// True when customers of a queue may be called back at this time, by the intervals.
+fn calls_back(state: &State, (tenant, queue): (&TenantId, &QueueName)) -> bool {
+    let site = state.site(tenant).expect("the site is in force");
+    let Some(spec) = site.queues.get(queue) else {
+        return false;
+    };
+    let Some(rule) = &spec.comfort.callback else {
+        return false;
+    };
+    let Some(name) = &rule.hours else { return true };
+    let row = &state.hours[&(tenant.clone(), name.clone())];
+    let now = state.meta.now.0;
+    if let Some(spoken) = row.spoken.filter(|spoken| now < spoken.until.0) {
+        return spoken.open;
+    }
+    let mut at = now;
+    while at >= row.times.until.0 && at > WEEK_MS {
+        at -= WEEK_MS;
+    }
+    let mut open = row.times.open.iter();
+    open.any(|(from, to)| (from.0..to.0).contains(&at))
 }
 
 fn site_of<'s>(state: &'s State, call: &CallRow) -> &'s Site {

@@ -52,6 +52,7 @@ fn queue_spec(ring_ms: u64, wrap_ms: u64, missed_max: u32) -> QueueSpec {
                 attempts: 2,
                 pause_ms: 30_000,
                 prefix: "0".to_string(),
+                hours: None,
             }),
             ..Comfort::default()
         },
