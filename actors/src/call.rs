@@ -179,7 +179,10 @@ impl CallState {
                 if seen.phase < Phase::Alerting {
                     seen.phase = Phase::Alerting;
                 }
-                if early_media && self.observed.early.is_none() {
+                // A leg that has answered sends early media no more.
+                let legs = &self.observed.legs;
+                let over = |early: LegId| legs.get(&early).is_none_or(|l| l.phase >= Phase::Up);
+                if early_media && self.observed.early.is_none_or(over) {
                     self.observed.early = Some(leg);
                 }
             }
@@ -242,7 +245,7 @@ impl CallState {
                     Audio::Tone(_) | Audio::Say(..) => {
                         self.outbox.push(Observation::Confirmed { leg });
                     }
-                    Audio::Silence | Audio::Bridge(_) | Audio::Music(_) => {}
+                    Audio::Silence | Audio::Bridge(_) | Audio::Music(_) | Audio::Ringing => {}
                 }
             }
         }

@@ -136,6 +136,7 @@ impl Legs for Told {
             Audio::Advert(_) => "advert",
             Audio::Music(_) => "music",
             Audio::Tone(_) => "tone",
+            Audio::Ringing => "ringing",
         };
         self.say(format!("hear {} {what}", leg.n()));
     }

@@ -354,6 +354,9 @@ pub fn call(state: &State, row: &CallRow, now: TimeMs) -> api::Call {
     let offered = visit
         .and_then(|visit| visit.offers.first())
         .map(|offer| &offer.agent);
+    let origin = row.callback.and_then(|origin| state.callbacks.get(&origin));
+    let own = origin.filter(|origin| origin.state.call() == Some(row.id));
+    let kept = own.and_then(|origin| origin.state.agent());
     let left = row
         .answered_at
         .or_else(|| row.ending.is_some().then_some(now));
@@ -364,7 +367,12 @@ pub fn call(state: &State, row: &CallRow, now: TimeMs) -> api::Call {
         to: row.to.clone(),
         started_at: row.started_at.rfc3339(),
         queue: visit.map(|visit| visit.queue.to_string()),
-        agent: row.agent.as_ref().or(offered).map(ToString::to_string),
+        agent: row
+            .agent
+            .as_ref()
+            .or(offered)
+            .or(kept)
+            .map(ToString::to_string),
         customer: row.customer.as_ref().map(ToString::to_string),
         position: state.position(row),
         priority: visit.map(|visit| visit.priority),

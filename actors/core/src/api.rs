@@ -442,8 +442,8 @@ pub struct Callback {
     pub number: String,
     /// Number he had dialled, which he is shown.
     pub to: String,
-    /// `waiting`, `closed` outside the hours of callbacks, `dialling`, or `resting` between
-    /// two attempts.
+    /// `waiting`, `closed` outside the hours of callbacks, `offered` to an agent who is rung
+    /// first, `dialling`, or `resting` between two attempts.
     pub state: String,
     /// When he asked for it.
     pub taken_at: String,
@@ -453,9 +453,9 @@ pub struct Callback {
     pub attempts: u64,
     /// When it waits again after an attempt that failed, or the hours open next.
     pub next_at: Option<String>,
-    /// The attempt under way.
+    /// The attempt under way, or the call that rings at an agent.
     pub call: Option<String>,
-    /// The agent kept for it.
+    /// The agent kept for it, or rung.
     pub agent: Option<String>,
     /// The customer.
     pub customer: Option<String>,

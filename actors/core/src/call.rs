@@ -474,7 +474,23 @@ pub enum Stage {
     Dialling {
         /// When the attempt is over.
         until: TimeMs,
+        /// The leg of the agent who was rung first and waits for the customer's answer.
+        near: Option<LegId>,
     },
+    /// A callback rings at an agent; the customer is dialled when the agent has answered.
+    Offering {
+        /// The agent.
+        agent: AgentId,
+        /// When the offer is missed.
+        until: TimeMs,
+    },
+}
+
+impl Stage {
+    /// True while a callback rings at this agent.
+    pub fn asks(&self, agent: &AgentId) -> bool {
+        matches!(self, Self::Offering { agent: asked, .. } if asked == agent)
+    }
 }
 
 /// A live call.
@@ -504,6 +520,9 @@ pub struct CallRow {
     pub preferred: Option<AgentId>,
     /// The callback it is an attempt of, by the call that took it.
     pub callback: Option<CallId>,
+    /// Which attempt of the callback it is; 0 for any other call, and as long as the
+    /// customer has not been dialled. Such a call leaves no record.
+    pub attempt: u32,
     /// When it arrived.
     pub started_at: TimeMs,
     /// What it is doing.
@@ -589,6 +608,7 @@ impl CallRow {
             Stage::Confirming(_) | Stage::Telling { .. } => "announcing",
             Stage::Clearing => "clearing",
             Stage::Dialling { .. } => "dialling",
+            Stage::Offering { .. } => "offered",
         }
     }
 }

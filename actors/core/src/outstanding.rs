@@ -50,6 +50,8 @@ pub enum Audio {
     Music(BlobId),
     /// A confirmation tone, once.
     Tone(Confirmation),
+    /// The ringing tone, until something else is heard.
+    Ringing,
 }
 
 /// A leg as its owner sees it.
@@ -198,6 +200,14 @@ fn desired_audio(row: &CallRow, leg: &LegRow, observed: &CallObserved) -> Audio 
         Stage::Ringing { .. } if observed.early == Some(leg.id) => {
             caller.map_or(Audio::Silence, Audio::Bridge)
         }
+        // Early media of the agent's own phone is none of the customer's.
+        Stage::Dialling { near, .. } if *near == Some(leg.id) => {
+            let early = observed.early.filter(|early| *early != leg.id);
+            early.map_or(Audio::Ringing, Audio::Bridge)
+        }
+        Stage::Dialling { near, .. } if observed.early == Some(leg.id) => {
+            near.map_or(Audio::Silence, Audio::Bridge)
+        }
         Stage::Confirming(confirmation) if incoming => Audio::Tone(*confirmation),
         Stage::Telling { language, what, .. } if incoming => Audio::Say(*language, *what),
         _ => Audio::Silence,
@@ -230,9 +240,12 @@ fn bridged_audio(row: &CallRow, leg: &LegRow, other: Option<LegId>) -> Audio {
 fn hears(seen: &LegObserved, audio: Audio) -> bool {
     match audio {
         // Prompts and tones start when the far end can hear their first word.
-        Audio::Prompt(_) | Audio::Say(..) | Audio::Advert(_) | Audio::Music(_) | Audio::Tone(_) => {
-            seen.phase == Phase::Up
-        }
+        Audio::Prompt(_)
+        | Audio::Say(..)
+        | Audio::Advert(_)
+        | Audio::Music(_)
+        | Audio::Tone(_)
+        | Audio::Ringing => seen.phase == Phase::Up,
         Audio::Silence | Audio::Bridge(_) => seen.phase >= Phase::Alerting,
     }
 }

@@ -168,6 +168,35 @@ pub struct Callback {
     pub prefix: String,
     /// Hours outside which nobody is called back; `None` = at any time.
     pub hours: Option<HoursName>,
+    /// Who is rung first.
+    pub first: RungFirst,
+}
+
+/// Who is rung first for a callback.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RungFirst {
+    /// The customer, while an agent is kept for him.
+    #[default]
+    Customer,
+    /// The agent; the customer is dialled when the agent has answered.
+    Agent,
+}
+
+impl RungFirst {
+    /// The word in the site file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Customer => "customer",
+            Self::Agent => "agent",
+        }
+    }
+
+    /// The one with this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Customer, Self::Agent]
+            .into_iter()
+            .find(|one| one.as_str() == word)
+    }
 }
 
 /// A queue.

@@ -2,7 +2,7 @@
 
 use strowger_core::ids::{Extension, QueueName};
 use strowger_core::ivr::speech::{Key, Language};
-use strowger_core::site::{Callback, Comfort, Target};
+use strowger_core::site::{Callback, Comfort, RungFirst, Target};
 use strowger_core::state::comfort::overflow_loop;
 
 use super::read::{Part, Rest, referred, wrong};
@@ -177,10 +177,11 @@ impl Rest<'_> {
         let pause_s = part.number("callback_pause_s", 10..=86_400)?;
         let prefix = part.text("callback_prefix")?;
         let hours = part.text("callback_hours")?;
+        let first = part.text("callback_first")?;
         let Some(key) = key else {
             let numbers = [after_s, attempts, pause_s].into_iter().flatten();
             let places = numbers.map(|number| number.place);
-            let texts = [prefix, hours].into_iter().flatten();
+            let texts = [prefix, hours, first].into_iter().flatten();
             let place = places.chain(texts.map(|text| text.place)).next();
             return match place {
                 Some(place) => Err(alone(
@@ -198,6 +199,13 @@ impl Rest<'_> {
             return Err(wrong(prefix, "a prefix", next));
         }
         let hours = hours.map(|name| self.hours_named(&name)).transpose()?;
+        let first = match first {
+            None => RungFirst::default(),
+            Some(text) => RungFirst::from_word(&text.value).ok_or_else(|| {
+                let next = "use \"customer\" or \"agent\"";
+                wrong(&text, "who is rung first", next)
+            })?,
+        };
         let attempts = attempts.map_or(3, |number| number.value);
         let rule = Callback {
             key: key_of(&key)?,
@@ -206,6 +214,7 @@ impl Rest<'_> {
             pause_ms: pause_s.map_or(600, |seconds| seconds.value) * 1_000,
             prefix: prefix.map(|text| text.value).unwrap_or_default(),
             hours,
+            first,
         };
         Ok(Some((rule, key.place)))
     }

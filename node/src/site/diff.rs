@@ -7,7 +7,7 @@ use strowger_core::hours::{HoursSpec, Span};
 use strowger_core::ids::{AgentId, Extension, QueueName};
 use strowger_core::site::{
     AgentSpec, Callback, CallerId, Choice, Closed, ExtensionSpec, NumberSpec, PauseSpec, QueueSpec,
-    RelaxStep, Site, TakeoverMode, Target, TrunkSpec,
+    RelaxStep, RungFirst, Site, TakeoverMode, Target, TrunkSpec,
 };
 
 /// Lines shown; further ones are counted.
@@ -321,6 +321,9 @@ fn callback_words(rule: &Callback) -> String {
     }
     if let Some(hours) = &rule.hours {
         words.push_str(&format!(", in {hours}"));
+    }
+    if rule.first != RungFirst::default() {
+        words.push_str(&format!(", {} first", rule.first.as_str()));
     }
     words
 }

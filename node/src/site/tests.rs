@@ -222,7 +222,7 @@ fn mistakes_name_code_line_and_remedy() {
         ),
         (
             "ring_s = 15",
-            "callback_key = \"1\"\ncallback_hours = \"office\"",
+            "callback_hours = \"office\"\ncallback_key = \"1\"",
             "SW0205",
             "",
             "hours",
@@ -233,6 +233,13 @@ fn mistakes_name_code_line_and_remedy() {
             "SW0203",
             "",
             "callback_key",
+        ),
+        (
+            "ring_s = 15",
+            "callback_first = \"me\"\ncallback_key = \"1\"",
+            "SW0203",
+            "",
+            "\"agent\"",
         ),
         ("ring_s = 15", "redial_s = 3601", "SW0203", "", "0 to 3600"),
         (

@@ -517,6 +517,7 @@ impl NodeLegs {
                 };
                 Some(shared.engine.tone(key, tone, Some(CONFIRMATION_MS), token))
             }
+            Audio::Ringing => Some(shared.engine.tone(key, Tone::Ringback, None, token)),
             Audio::Silence | Audio::Bridge(_) => None,
         };
         if !matches!(played, Some(Ok(()))) {
@@ -683,7 +684,8 @@ impl Legs for NodeLegs {
             | Audio::Say(..)
             | Audio::Advert(_)
             | Audio::Music(_)
-            | Audio::Tone(_) => {
+            | Audio::Tone(_)
+            | Audio::Ringing => {
                 let unbridged = engine.unbridge(key);
                 self.play(leg, audio);
                 unbridged

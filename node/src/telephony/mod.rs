@@ -291,7 +291,7 @@ fn is_to_open(shared: &Shared, call: CallId) -> bool {
     let state = shared.state.read();
     let row = state.calls.get(&call);
     row.is_some_and(|row| {
-        let dials = matches!(row.stage, Stage::Dialling { .. });
+        let dials = matches!(row.stage, Stage::Dialling { .. } | Stage::Offering { .. });
         row.owner == shared.node && (dials || row.moved)
     })
 }

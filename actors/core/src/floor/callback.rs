@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::place::{ahead, known_by};
-use crate::call::Caller;
+use crate::call::{Caller, PassedOver};
 use crate::ids::{AgentId, CallId, CustomerId, QueueName, TenantId};
 use crate::time::TimeMs;
 
@@ -29,6 +29,13 @@ pub enum CallbackState {
         /// When it waits again.
         until: TimeMs,
     },
+    /// This agent is rung, before the customer is dialled.
+    Offered {
+        /// The call that rings there.
+        call: CallId,
+        /// The agent.
+        agent: AgentId,
+    },
 }
 
 impl CallbackState {
@@ -38,21 +45,22 @@ impl CallbackState {
             Self::Waiting => "waiting",
             Self::Dialling { .. } => "dialling",
             Self::Resting { .. } => "resting",
+            Self::Offered { .. } => "offered",
         }
     }
 
-    /// The attempt under way.
+    /// The attempt under way, or the call that rings at an agent.
     pub fn call(&self) -> Option<CallId> {
         match self {
-            Self::Dialling { call, .. } => Some(*call),
+            Self::Dialling { call, .. } | Self::Offered { call, .. } => Some(*call),
             Self::Waiting | Self::Resting { .. } => None,
         }
     }
 
-    /// The agent who is kept for it.
+    /// The agent who is kept for it, or asked.
     pub fn agent(&self) -> Option<&AgentId> {
         match self {
-            Self::Dialling { agent, .. } => Some(agent),
+            Self::Dialling { agent, .. } | Self::Offered { agent, .. } => Some(agent),
             Self::Waiting | Self::Resting { .. } => None,
         }
     }
@@ -85,6 +93,8 @@ pub struct CallbackRow {
     pub taken_at: TimeMs,
     /// Attempts begun.
     pub attempts: u32,
+    /// Agents who did not take it when they were rung first; anew with each attempt.
+    pub passed_over: Vec<PassedOver>,
     /// What it is doing.
     pub state: CallbackState,
 }

@@ -36,11 +36,7 @@ impl PlaceRow {
 
 /// How many of `len` places in order lie before one. Both ends are counted towards it, so
 /// that it costs no more than the shorter way: who comes last is found at once.
-pub fn ahead(
-    len: usize,
-    mut before: impl Iterator,
-    mut from: impl Iterator,
-) -> usize {
+pub fn ahead(len: usize, mut before: impl Iterator, mut from: impl Iterator) -> usize {
     let mut counted = 0;
     loop {
         if before.next().is_none() {

@@ -309,6 +309,11 @@ impl State {
             agent.talk_ms += now.since(answered);
         }
         match agent.activity {
+            // The customer of a callback was never there: nothing to wrap up, and the turn
+            // is as it was.
+            Activity::Talking(at) if at == call.id && call.answered_at.is_none() => {
+                agent.activity = Activity::Idle;
+            }
             Activity::Talking(at) if at == call.id && wrap_ms > 0 && agent.signed_in => {
                 let until = now.plus(wrap_ms);
                 agent.activity = Activity::WrapUp(until);

@@ -153,6 +153,7 @@ impl State {
             priority: 0,
             preferred: None,
             callback: None,
+            attempt: 0,
             started_at: now,
             stage: Stage::Ringing {
                 until: now.plus(limits::EXTENSION_RING_MS),
@@ -454,11 +455,11 @@ impl State {
                 }
             }
             LegRole::Agent(agent) => {
-                let awaited = self
-                    .calls
-                    .get(&id)
-                    .is_some_and(|call| Self::awaits_agent(call, &agent));
-                if awaited {
+                let call = self.calls.get(&id);
+                let awaited = call.is_some_and(|call| Self::awaits_agent(call, &agent));
+                if call.is_some_and(|call| call.stage.asks(&agent)) {
+                    self.agent_before_customer(id, leg_id, &agent);
+                } else if awaited {
                     self.agent_answered(id, leg_id, agent);
                 } else {
                     self.want_end(id, leg_id, Cause::ELSEWHERE);
@@ -493,7 +494,7 @@ impl State {
         self.bridge(id, leg);
     }
 
-    fn bridge(&mut self, id: CallId, far: LegId) {
+    pub(super) fn bridge(&mut self, id: CallId, far: LegId) {
         let now = self.meta.now;
         let Some(call) = self.calls.get_mut(&id) else {
             return;
@@ -566,7 +567,10 @@ impl State {
                     self.clear_call(id, (Disposition::Answered, Cause::NORMAL));
                 }
                 Stage::Telling { ending, .. } => self.clear_call(id, ending),
-                Stage::Bridged { .. } | Stage::Clearing | Stage::Dialling { .. } => {}
+                Stage::Bridged { .. }
+                | Stage::Clearing
+                | Stage::Dialling { .. }
+                | Stage::Offering { .. } => {}
             },
             LegRole::Extension(_) => {
                 if matches!(stage, Stage::Ringing { .. } | Stage::Dialling { .. }) {
@@ -580,7 +584,13 @@ impl State {
                     self.far_legs_failed(id);
                 }
             }
-            LegRole::Agent(agent) => self.agent_leg_ended(id, agent, want, cause),
+            LegRole::Agent(agent) => {
+                if matches!(stage, Stage::Dialling { near, .. } if near == Some(leg_id)) {
+                    // The agent has hung up before the customer's answer.
+                    self.clear_call(id, (Disposition::Abandoned, Cause::CANCELLED));
+                }
+                self.agent_leg_ended(id, agent, want, cause);
+            }
         }
     }
 
@@ -591,7 +601,8 @@ impl State {
         let Some(call) = self.calls.get(&id) else {
             return;
         };
-        let is_far = |leg: &&LegRow| leg.role != LegRole::Caller;
+        // An agent's phone that was rung or waits says nothing about the dialled party.
+        let is_far = |leg: &&LegRow| matches!(leg.role, LegRole::Extension(_) | LegRole::Trunk(..));
         let far = || call.legs.iter().filter(is_far);
         let everywhere = |leg: &LegRow| leg.cause.is_some_and(Cause::is_global);
         // An attempt being taken back will not take the call any more.
@@ -691,8 +702,12 @@ impl State {
             return;
         };
         match &call.stage {
-            Stage::Ringing { until } | Stage::Dialling { until } if *until <= now => {
+            Stage::Ringing { until } | Stage::Dialling { until, .. } if *until <= now => {
                 self.clear_call(id, (Disposition::NoAnswer, Cause::NO_ANSWER));
+            }
+            Stage::Offering { until, agent } if *until <= now => {
+                let agent = agent.clone();
+                self.asked_too_long(id, &agent);
             }
             Stage::Telling { until, ending, .. } if *until <= now => {
                 let ending = *ending;

@@ -40,7 +40,8 @@ impl State {
 
     /// Number and name that the far end of this leg is shown as the caller's.
     pub fn shown_caller(&self, call: &CallRow, role: &LegRole) -> (String, String) {
-        let dials = matches!(call.stage, Stage::Dialling { .. });
+        let dials =
+            matches!(call.stage, Stage::Dialling { .. }) && !matches!(role, LegRole::Agent(_));
         // Who is called back sees the number he had dialled.
         let own = if dials { &call.to } else { &call.from.number };
         let own_name = if dials { "" } else { &call.from.display };

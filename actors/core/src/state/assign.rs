@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::event::Value;
 use super::{Deadline, Of, State};
-use crate::call::{CallRow, Visit};
+use crate::call::{CallRow, PassedOver, Visit};
 use crate::floor::agent::{AgentRow, AgentState};
 use crate::floor::assignment::{Claim, Precedence, Standing, Turn, beginning};
 use crate::floor::dispatch::{Cursor, Dispatch, Pool, Presence, Search, Seeker};
@@ -169,7 +169,7 @@ impl State {
                     row.map(|row| row.tenant.clone())
                 });
                 if callback.is_some() {
-                    self.call_back(call, first);
+                    self.call_back(call, &search, first);
                 } else {
                     self.offer(call, &search, &agents);
                 }
@@ -208,9 +208,8 @@ impl State {
 
     /// Who is offered this caller: nobody, one, or several by ring-all.
     fn choose(&self, search: &Search, call: CallId) -> Vec<AgentId> {
-        let row = self.calls.get(&call);
         let callback = self.callbacks.contains_key(&call);
-        if row.is_none() && !callback {
+        if !callback && !self.calls.contains_key(&call) {
             return Vec::new();
         }
         match search {
@@ -230,37 +229,43 @@ impl State {
                     Strategy::RingAll if !callback => limits::RING_ALL_AGENTS,
                     _ => 1,
                 };
-                self.suitable(pool, call, row).take(most).cloned().collect()
+                self.suitable(pool, call).take(most).cloned().collect()
             }
         }
     }
 
-    /// Ready members of a pool who may be offered this caller, in the order of asking.
+    /// Agents who missed a caller, or did not take a callback.
+    pub(super) fn passed_over(&self, seeker: CallId) -> &[PassedOver] {
+        if let Some(row) = self.callbacks.get(&seeker) {
+            return &row.passed_over;
+        }
+        let visit = self.calls.get(&seeker).and_then(|row| row.visit.as_ref());
+        visit.map_or(&[], |visit| &visit.passed_over)
+    }
+
+    /// Ready members of a pool who may be offered this caller or callback, in the order of
+    /// asking.
     pub(super) fn suitable<'s>(
         &'s self,
         pool: &'s Pool,
-        call: CallId,
-        row: Option<&'s CallRow>,
+        seeker: CallId,
     ) -> impl Iterator<Item = &'s AgentId> {
         let begin = match pool.strategy {
-            Strategy::Random => beginning(self.meta.index, call.0),
+            Strategy::Random => beginning(self.meta.index, seeker.0),
             _ => Turn(0, 0),
         };
         let from = (begin, AgentId::from(""));
-        let visit = row.and_then(|row| row.visit.as_ref());
+        let passed_over = self.passed_over(seeker);
+        let missed_by = move |agent: &AgentId| passed_over.iter().find(|one| one.agent == *agent);
         // Only those asked before may be asked again once they are all there is.
-        let again = visit.is_some_and(|visit| {
-            pool.working
-                .iter()
-                .all(|agent| visit.missed_by(agent).is_some())
-        });
+        let again =
+            !passed_over.is_empty() && pool.working.iter().all(|agent| missed_by(agent).is_some());
         let turns = pool
             .ready
             .range(from.clone()..)
             .chain(pool.ready.range(..from));
         turns.map(|(_, agent)| agent).filter(move |agent| {
-            let missed = visit.and_then(|visit| visit.missed_by(agent));
-            missed.is_none_or(|passed| again && passed.until.is_none())
+            missed_by(agent).is_none_or(|passed| again && passed.until.is_none())
                 && self.is_ready_now(&(pool.queue.0.clone(), (*agent).clone()))
         })
     }

@@ -3,7 +3,7 @@
 //! Invariants: an attempt begins with a commit and a callback has at most one under way, so
 //! nobody is dialled twice; the agent of an attempt is kept until the customer answers or
 //! the attempt is over; a callback ends when the customer answers, after the last attempt,
-//! or with its queue.
+//! when it is taken back, or with its queue.
 
 use super::event::Value;
 use super::{Deadline, Of, State};
@@ -17,7 +17,7 @@ use crate::ids::{AgentId, CallId, HoursName, LegId, QueueName, TenantId};
 use crate::ivr::speech::Announcement;
 use crate::limits;
 use crate::route::beyond;
-use crate::site::{Callback, Site};
+use crate::site::{Callback, QueueSpec, RungFirst, Site};
 use crate::time::TimeMs;
 
 impl State {
@@ -80,6 +80,7 @@ impl State {
             customer: call.customer.clone(),
             taken_at: now,
             attempts: 0,
+            passed_over: Vec::new(),
             state: CallbackState::Waiting,
         };
         // Who asks twice is called once, at the place he asked for first.
@@ -141,6 +142,8 @@ impl State {
     pub(super) fn drop_callback(&mut self, id: CallId) -> Option<CallbackRow> {
         let row = self.callbacks.remove(&id)?;
         self.callback_index.forget(&row);
+        // Whoever takes its place in the same entry must not find it taken.
+        self.dispatch.place_call(id, None);
         self.touch_callback(id);
         Some(row)
     }
@@ -178,6 +181,7 @@ impl State {
                 let queue = (hours.0.clone(), name.clone());
                 let turns = self.callback_index.in_turn(&queue);
                 self.batch.stirred_calls.extend(turns);
+                self.stop_asking(&queue);
             }
         }
     }
@@ -190,35 +194,52 @@ impl State {
         self.calls_back_now(&queue).then_some(())?;
         Some(Seeker {
             search: Search::Pool(dispatch.pool_of(&queue, row.step)?),
-            claim: Claim {
-                order: row.order,
-                entered_at: row.since,
-                weight: spec.weight.saturating_add(row.priority),
-                slope: spec.slope,
-                age_max_ms: spec.age_max_ms,
-            },
+            claim: callback_claim(row, spec),
         })
     }
 
-    /// An agent is free for a callback: the customer is dialled, the agent kept for him.
-    pub(super) fn call_back(&mut self, origin: CallId, agent: &AgentId) {
-        let now = self.meta.now;
-        let held = self.addresses.values().filter(|row| row.holder.is_some());
-        let held: Vec<_> = held
-            .map(|row| (row.address, row.epoch, row.holder))
-            .collect();
+    /// An agent is free for a callback: the customer is dialled, the agent kept for him; or
+    /// the agent is rung first.
+    pub(super) fn call_back(&mut self, origin: CallId, search: &Search, agent: &AgentId) {
+        let row = self.callbacks.get(&origin);
+        let queue = row.map(|row| (row.tenant.clone(), row.queue.clone()));
+        let spec = queue.and_then(|queue| self.queue_spec(&queue));
+        let rule = spec.and_then(|spec| spec.comfort.callback.as_ref());
+        match rule.map(|rule| rule.first) {
+            Some(RungFirst::Agent) => self.offer_callback(origin, search, agent),
+            Some(RungFirst::Customer) | None => self.begin_attempt(origin, agent),
+        }
+    }
+
+    /// Where a call of our own begins: one of the service addresses held, in turn; `None`
+    /// when no node can dial now.
+    pub(super) fn anchor(&self) -> Option<Anchor> {
+        let held = self.addresses.values();
+        let held = held.filter_map(|row| Some((row.address, row.epoch, row.holder?)));
+        let held: Vec<Anchor> = held.collect();
         let turn = usize::try_from(self.meta.index).unwrap_or(0);
-        let at = held.get(turn.checked_rem(held.len()).unwrap_or(0)).copied();
+        held.get(turn.checked_rem(held.len())?).copied()
+    }
+
+    /// Nothing can be done for a callback now: it is looked at again soon.
+    pub(super) fn rest_callback(&mut self, origin: CallId) {
+        let until = self.meta.now.plus(limits::UNREACHABLE_MS);
+        if let Some(row) = self.callbacks.get_mut(&origin) {
+            row.state = CallbackState::Resting { until };
+            self.at(until, Deadline::Callback(origin));
+            self.touch_callback(origin);
+        }
+    }
+
+    /// Dials the customer and keeps the agent for him.
+    fn begin_attempt(&mut self, origin: CallId, agent: &AgentId) {
+        let now = self.meta.now;
+        let Some(anchor) = self.anchor() else {
+            return self.rest_callback(origin);
+        };
         let id = CallId(self.mint());
         let Some(row) = self.callbacks.get_mut(&origin) else {
             return;
-        };
-        let Some((address, epoch, Some(owner))) = at else {
-            // No node can dial now.
-            let until = now.plus(limits::UNREACHABLE_MS);
-            row.state = CallbackState::Resting { until };
-            self.at(until, Deadline::Callback(origin));
-            return self.touch_callback(origin);
         };
         row.attempts += 1;
         row.state = CallbackState::Dialling {
@@ -227,7 +248,9 @@ impl State {
         };
         let row = row.clone();
         let until = now.plus(limits::EXTENSION_RING_MS);
-        let mut call = CallRow::attempt(&row, id, (address, epoch, owner), now, until);
+        let stage = Stage::Dialling { until, near: None };
+        let mut call = CallRow::attempt(&row, id, anchor, now, stage);
+        call.attempt = row.attempts;
         let spec = self.queue_spec(&(row.tenant.clone(), row.queue.clone()));
         call.hold_music = spec.and_then(|spec| spec.music);
         let key = (row.tenant.clone(), agent.clone());
@@ -240,32 +263,43 @@ impl State {
         self.touch_agent(&key);
         self.touch_callback(origin);
         self.touch_call(id);
-        let fields = [
-            ("call", Value::from(id.to_string())),
-            ("agent", agent.as_str().into()),
-            ("attempt", u64::from(row.attempts).into()),
-        ];
-        self.event("callback.dialled", origin, fields);
+        self.tell_dialled(&row, id, agent);
         self.at(until, Deadline::Call(id));
-        let refused = match row.from.extension.clone() {
-            Some(extension) => {
-                let key = (row.tenant, extension);
-                let targets = self.extension_targets(&key);
-                let none = targets.is_empty();
-                for target in targets {
-                    self.add_leg(id, LegRole::Extension(key.1.clone()), target);
-                }
-                none.then_some(Cause::NOT_REGISTERED)
-            }
-            None => self.dial_out(id).err().map(|_| Cause::CONGESTION),
-        };
-        if let Some(cause) = refused {
+        if let Err(cause) = self.dial_customer(id, &row) {
             self.close_call(id, (Disposition::Failed, cause));
         }
     }
 
-    /// The customer has answered: he is a caller again, at his place. The agent kept for
-    /// him is free, and serves him unless somebody with an earlier turn waits.
+    /// Says that an attempt begins.
+    pub(super) fn tell_dialled(&mut self, row: &CallbackRow, call: CallId, agent: &AgentId) {
+        let fields = [
+            ("call", Value::from(call.to_string())),
+            ("agent", agent.as_str().into()),
+            ("attempt", u64::from(row.attempts).into()),
+        ];
+        self.event("callback.dialled", row.id, fields);
+    }
+
+    /// Rings the customer of a callback.
+    pub(super) fn dial_customer(&mut self, id: CallId, row: &CallbackRow) -> Result<(), Cause> {
+        let Some(extension) = row.from.extension.clone() else {
+            return self.dial_out(id).map_err(|_| Cause::CONGESTION);
+        };
+        let key = (row.tenant.clone(), extension);
+        let targets = self.extension_targets(&key);
+        if targets.is_empty() {
+            return Err(Cause::NOT_REGISTERED);
+        }
+        for target in targets {
+            self.add_leg(id, LegRole::Extension(key.1.clone()), target);
+        }
+        self.touch_call(id);
+        Ok(())
+    }
+
+    /// The customer has answered. He talks with the agent who was rung before him; else he
+    /// is a caller again, at his place, and the agent kept for him is free, and serves him
+    /// unless somebody with an earlier turn waits.
     pub(super) fn customer_answered(&mut self, id: CallId, leg: LegId) {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
@@ -282,7 +316,12 @@ impl State {
             call.from.trunk = Some(name.clone());
         }
         own.role = LegRole::Caller;
-        for other in call.legs.iter_mut().filter(|one| one.seen != Seen::Ended) {
+        let near = match call.stage {
+            Stage::Dialling { near, .. } => near,
+            _ => None,
+        };
+        let others = call.legs.iter_mut().filter(|one| Some(one.id) != near);
+        for other in others.filter(|one| one.seen != Seen::Ended) {
             other.want = Want::End(Cause::ELSEWHERE);
         }
         call.legs.insert(0, own);
@@ -295,6 +334,9 @@ impl State {
             origin,
             [("call", Value::from(id.to_string()))],
         );
+        if let Some(near) = near {
+            return self.join(id, near, &row);
+        }
         self.let_go(&row, id);
         let queue = (tenant, row.queue);
         let Some(music) = self.queue_spec(&queue).map(|spec| spec.music) else {
@@ -303,11 +345,15 @@ impl State {
         self.enter_queue_at(id, queue.1, music, (row.order, row.since));
     }
 
-    /// Frees the agent kept for an attempt.
+    /// Frees the agent kept for an attempt. One who was rung is free when his leg has ended.
     pub(super) fn let_go(&mut self, row: &CallbackRow, call: CallId) {
-        let CallbackState::Dialling { agent, .. } = &row.state else {
+        let Some(agent) = row.state.agent() else {
             return;
         };
+        let attempt = self.calls.get(&call);
+        if attempt.is_some_and(|attempt| Self::has_live_agent_leg(attempt, agent)) {
+            return;
+        }
         let key: Of<AgentId> = (row.tenant.clone(), agent.clone());
         self.count_time(&key);
         if let Some(agent) = self.agents.get_mut(&key)
@@ -318,16 +364,25 @@ impl State {
         self.touch_agent(&key);
     }
 
-    /// An attempt is over without an answer: another one follows, or it was the last.
-    pub(super) fn attempt_over(&mut self, id: CallId, origin: Option<CallId>) {
+    /// A call for a callback is over: an attempt without an answer, which another one
+    /// follows unless it was the last, or an offer to an agent that was broken off.
+    pub(super) fn attempt_over(&mut self, id: CallId, origin: Option<CallId>, how: Disposition) {
         let Some(row) = origin
             .and_then(|origin| self.callbacks.get(&origin))
+            .filter(|row| row.state.call() == Some(id))
             .cloned()
         else {
             return;
         };
-        if !matches!(&row.state, CallbackState::Dialling { call, .. } if *call == id) {
-            return;
+        if let CallbackState::Offered { agent, .. } = &row.state {
+            if let Some(kept) = self.callbacks.get_mut(&row.id) {
+                kept.state = CallbackState::Waiting;
+            }
+            if how != Disposition::NodeLost {
+                // Hung up by hand: not to ring there again at once.
+                self.pass_over(row.id, agent);
+            }
+            return self.touch_callback(row.id);
         }
         self.let_go(&row, id);
         let spec = self.queue_spec(&(row.tenant.clone(), row.queue.clone()));
@@ -354,7 +409,7 @@ impl State {
         }
     }
 
-    /// A callback may have rested long enough.
+    /// A callback may have rested long enough, or an agent have been passed over for it.
     pub(super) fn callback_due(&mut self, id: CallId) {
         let now = self.meta.now;
         let Some(row) = self.callbacks.get_mut(&id) else {
@@ -362,8 +417,11 @@ impl State {
         };
         if matches!(row.state, CallbackState::Resting { until } if until <= now) {
             row.state = CallbackState::Waiting;
-            self.touch_callback(id);
         }
+        for passed in &mut row.passed_over {
+            passed.until = passed.until.filter(|until| *until > now);
+        }
+        self.touch_callback(id);
     }
 
     /// A site has been put in force: callbacks of queues that offer none any more are given
@@ -378,49 +436,107 @@ impl State {
         let rows = self.callbacks.values();
         let gone: Vec<CallId> = rows.filter(|row| !stands(row)).map(|row| row.id).collect();
         for id in gone {
-            self.drop_callback(id);
+            let offer = self.drop_callback(id).and_then(|row| row.state.call());
             self.event("callback.given_up", id, []);
+            if let Some(offer) = offer {
+                self.clear_call(offer, (Disposition::Rejected, Cause::REMOVED));
+            }
+        }
+        for name in site.queues.keys() {
+            self.stop_asking(&(site.tenant.clone(), name.clone()));
+        }
+    }
+
+    /// Takes back the offers of callbacks of a queue that may not be dialled now.
+    fn stop_asking(&mut self, queue: &Of<QueueName>) {
+        if self.calls_back_now(queue) {
+            return;
+        }
+        let turns = self.callback_index.in_turn(queue);
+        let rows = turns.filter_map(|id| self.callbacks.get(&id));
+        let asked = rows.filter(|row| matches!(row.state, CallbackState::Offered { .. }));
+        let asked: Vec<CallId> = asked.filter_map(|row| row.state.call()).collect();
+        for call in asked {
+            self.offer_callback_anew(call);
         }
     }
 
     /// Says what is broken about callbacks.
     pub(super) fn check_callbacks(&self, broken: &mut Vec<String>) {
         for row in self.callbacks.values() {
-            let CallbackState::Dialling { call, agent } = &row.state else {
+            let (Some(id), Some(agent)) = (row.state.call(), row.state.agent()) else {
                 continue;
             };
-            let attempt = self.calls.get(call);
-            let dials = attempt.is_some_and(|call| matches!(call.stage, Stage::Dialling { .. }));
             let key = (row.tenant.clone(), agent.clone());
             let agent = self.agents.get(&key).map(|agent| &agent.activity);
-            if !dials || agent != Some(&Activity::Offered(*call)) {
-                broken.push(format!("callback {} is dialled by nobody", row.id));
+            let (offered, talks) = (Activity::Offered(id), Activity::Talking(id));
+            let stage = self.calls.get(&id).map(|call| &call.stage);
+            let kept = match (&row.state, stage) {
+                (CallbackState::Offered { .. }, Some(Stage::Offering { agent: asked, .. })) => {
+                    *asked == key.1 && agent == Some(&offered)
+                }
+                (CallbackState::Dialling { .. }, Some(Stage::Dialling { near, .. })) => {
+                    agent == Some(if near.is_some() { &talks } else { &offered })
+                }
+                _ => false,
+            };
+            if !kept {
+                broken.push(format!("callback {} has no call of its own", row.id));
             }
         }
         if self.callback_index != CallbackIndex::of(self.callbacks.values()) {
             broken.push(String::from("the callbacks of queues differ from the rows"));
         }
         for call in self.calls.values() {
-            let dials = matches!(call.stage, Stage::Dialling { .. });
-            let row = call.callback.and_then(|origin| self.callbacks.get(&origin));
-            let own = row.is_some_and(|row| {
-                matches!(&row.state, CallbackState::Dialling { call: at, .. } if *at == call.id)
-            });
-            if dials != own {
+            let origin = call.callback.and_then(|origin| self.callbacks.get(&origin));
+            let own = origin.is_some_and(|row| row.state.call() == Some(call.id));
+            let (begun, offering) = match &call.stage {
+                Stage::Dialling { near, .. } => {
+                    let live = near.is_none_or(|near| {
+                        let leg = call.leg(near);
+                        leg.is_some_and(|leg| leg.is_live() && leg.want == Want::Answer)
+                    });
+                    (live, false)
+                }
+                Stage::Offering { .. } => (false, true),
+                _ => (false, false),
+            };
+            if (begun || offering) != own || begun && call.attempt == 0 {
                 broken.push(format!("{} dials for no callback", call.id));
+            }
+            let customers = call
+                .legs
+                .iter()
+                .filter(|leg| matches!(leg.role, LegRole::Extension(_) | LegRole::Trunk(..)));
+            if offering && (call.attempt > 0 || customers.count() > 0) {
+                broken.push(format!("{} dials before the agent has answered", call.id));
             }
         }
     }
 }
 
+/// What a callback's turn in a queue depends on.
+pub(super) fn callback_claim(row: &CallbackRow, spec: &QueueSpec) -> Claim {
+    Claim {
+        order: row.order,
+        entered_at: row.since,
+        weight: spec.weight.saturating_add(row.priority),
+        slope: spec.slope,
+        age_max_ms: spec.age_max_ms,
+    }
+}
+
+/// A service address with its epoch, and the node that holds it.
+type Anchor = (std::net::IpAddr, u32, crate::ids::NodeId);
+
 impl CallRow {
-    /// An attempt to reach the customer of a callback, without legs yet.
-    fn attempt(
+    /// A call to reach the customer of a callback, without legs yet.
+    pub(super) fn attempt(
         row: &CallbackRow,
         id: CallId,
-        (address, epoch, owner): (std::net::IpAddr, u32, crate::ids::NodeId),
+        (address, epoch, owner): Anchor,
         now: TimeMs,
-        until: TimeMs,
+        stage: Stage,
     ) -> Self {
         Self {
             id,
@@ -435,8 +551,9 @@ impl CallRow {
             priority: row.priority,
             preferred: None,
             callback: Some(row.id),
+            attempt: 0,
             started_at: now,
-            stage: Stage::Dialling { until },
+            stage,
             legs: Vec::new(),
             visit: None,
             greeting: None,

@@ -79,13 +79,12 @@ impl State {
         }
         // Whoever seeks has nobody to serve him.
         for (call, seeker) in self.dispatch.seekers() {
-            let row = self.calls.get(&call);
             let pool = match &seeker.search {
                 crate::floor::dispatch::Search::Pool(pool) => self.dispatch.pool(*pool),
                 crate::floor::dispatch::Search::Agent(_) => None,
             };
             if let Some(pool) = pool
-                && let Some(agent) = self.suitable(pool, call, row).next()
+                && let Some(agent) = self.suitable(pool, call).next()
             {
                 broken.push(format!("{call} waits while {agent} is ready"));
             }

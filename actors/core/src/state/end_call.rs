@@ -1,7 +1,8 @@
 //! The end of a call: first it is cleared (outcome fixed, queue left, every leg to
 //! end), then, when its last leg has gone, closed (agent freed, record written).
 //!
-//! Invariant: a call that was admitted leaves exactly one record.
+//! Invariant: a call that was admitted, and an attempt of a callback, leave exactly one
+//! record.
 
 use super::event::Value;
 use super::{Deadline, State};
@@ -56,7 +57,7 @@ impl State {
         self.at(now.plus(limits::CLEARING_MS), Deadline::Clearing(id));
         self.touch_call(id);
         let origin = self.calls.get(&id).and_then(|call| call.callback);
-        self.attempt_over(id, origin);
+        self.attempt_over(id, origin, ending.0);
     }
 
     /// The owner had time enough to clear the legs; the call ends without them.
@@ -116,7 +117,16 @@ impl State {
         }
         self.calls.remove(&id);
         self.touch_call(id);
-        self.attempt_over(id, call.callback);
+        self.attempt_over(id, call.callback, ending.0);
+        if call.callback.is_some() && call.attempt == 0 {
+            // It rang at an agent only, and nobody was called.
+            let fields = [
+                ("disposition", Value::from(ending.0.as_str())),
+                ("cdr", Value::Absent),
+                ("talk_ms", Value::from(0u64)),
+            ];
+            return self.event("call.ended", id, fields);
+        }
         let cdr = CdrRow::of(CdrId(self.mint()), &call, now, ending);
         self.count_talk(&call, cdr.talk_ms);
         let fields = [

@@ -5,6 +5,7 @@
 //! exactly the call that offers or talks to him; figures add up; every waiting call
 //! is in a queue; every live call belongs to a node that is up.
 
+mod agent_first;
 mod apply_agent;
 mod apply_call;
 mod apply_cluster;
@@ -239,7 +240,9 @@ impl State {
         } else {
             0
         };
-        u64::try_from(callers + callbacks).ok().map(|before| before + 1)
+        u64::try_from(callers + callbacks)
+            .ok()
+            .map(|before| before + 1)
     }
 
     /// Calls a node owns.

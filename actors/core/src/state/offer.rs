@@ -4,25 +4,39 @@
 //! several offers only by ring-all; the explanation is written with the offer.
 
 use super::assign::claim;
+use super::callback::callback_claim;
 use super::event::Value;
 use super::{Deadline, Of, State};
 use crate::call::{
     CallRow, Cause, Disposition, LegRole, LegRow, LegTarget, Offer, PassedOver, Seen, Stage, Want,
 };
 use crate::floor::agent::Activity;
+use crate::floor::assignment::Claim;
+use crate::floor::callback::CallbackRow;
 use crate::floor::dispatch::{Pool, Search};
 use crate::floor::explanation::{Considered, Counts, Exclusion, Explanation};
 use crate::floor::figure::Fact;
-use crate::ids::{AgentId, CallId, LegId};
+use crate::ids::{AgentId, CallId, LegId, QueueName};
 use crate::limits;
 
 /// Candidates an explanation begins with; it keeps those that fit.
 const CANDIDATES: usize = 32;
 
+/// Somebody who seeks an agent, for the explanation of what came of it.
+struct Wish {
+    /// The call, or the callback.
+    seeker: CallId,
+    queue: Of<QueueName>,
+    claim: Claim,
+    /// Steps of the queue's rule passed.
+    step: usize,
+    priority: i64,
+}
+
 impl State {
     /// Commits the choice of `agents` for `call`: rings every phone of each.
     pub(super) fn offer(&mut self, call: CallId, search: &Search, agents: &[AgentId]) {
-        let Some(mut explanation) = self.explain(call, search, agents) else {
+        let Some(mut explanation) = self.explain_call(call, search, agents) else {
             return;
         };
         let tenant = explanation.tenant.clone();
@@ -74,16 +88,27 @@ impl State {
         }
         let first = first?;
         let queue = self.calls.get(&call)?.visit.as_ref()?.queue.clone();
+        self.engage(call, key, &queue, first);
+        Some(first)
+    }
+
+    /// Notes and counts that a call rings at an agent, by this leg first.
+    pub(super) fn engage(
+        &mut self,
+        call: CallId,
+        key: &Of<AgentId>,
+        queue: &QueueName,
+        first: LegId,
+    ) {
         self.count_time(key);
-        self.count_queue(&key.0, &queue, Fact::Offered);
+        self.count_queue(&key.0, queue, Fact::Offered);
         self.count_agent(key, Fact::Offered);
         if let Some(agent) = self.agents.get_mut(key) {
             agent.activity = Activity::Offered(call);
-            agent.serving = Some(queue);
+            agent.serving = Some(queue.clone());
             agent.last_offer = first.0;
         }
         self.touch_agent(key);
-        Some(first)
     }
 
     /// Lets the oldest legs that were rung in vain go when the row would grow beyond its
@@ -106,7 +131,7 @@ impl State {
 
     /// Where an agent is rung: the phones of the seat or else the fixed device, and the
     /// further devices.
-    fn agent_targets(&self, key: &Of<AgentId>) -> Vec<LegTarget> {
+    pub(super) fn agent_targets(&self, key: &Of<AgentId>) -> Vec<LegTarget> {
         let seat = self
             .agents
             .get(key)
@@ -128,25 +153,64 @@ impl State {
     }
 
     /// Says why this caller is offered to these agents. Taken before the offer is made.
-    fn explain(&self, call: CallId, search: &Search, agents: &[AgentId]) -> Option<Explanation> {
+    fn explain_call(
+        &self,
+        call: CallId,
+        search: &Search,
+        agents: &[AgentId],
+    ) -> Option<Explanation> {
         let row = self.calls.get(&call)?;
         let visit = row.visit.as_ref()?;
         let queue = (row.tenant.clone(), visit.queue.clone());
-        let spec = self.queue_spec(&queue)?;
-        let pool = self.dispatch.pool_of(&queue, visit.step);
+        let wish = Wish {
+            seeker: call,
+            claim: claim(visit, self.queue_spec(&queue)?),
+            queue,
+            step: visit.step,
+            priority: visit.priority,
+        };
+        self.explain(call, &wish, search, agents)
+    }
+
+    /// Says why `call` rings for a callback at this agent. Taken before it does.
+    pub(super) fn explain_callback(
+        &self,
+        row: &CallbackRow,
+        call: CallId,
+        search: &Search,
+        agent: &AgentId,
+    ) -> Option<Explanation> {
+        let queue = (row.tenant.clone(), row.queue.clone());
+        let wish = Wish {
+            seeker: row.id,
+            claim: callback_claim(row, self.queue_spec(&queue)?),
+            queue,
+            step: row.step,
+            priority: row.priority,
+        };
+        self.explain(call, &wish, search, std::slice::from_ref(agent))
+    }
+
+    fn explain(
+        &self,
+        call: CallId,
+        wish: &Wish,
+        search: &Search,
+        agents: &[AgentId],
+    ) -> Option<Explanation> {
+        let spec = self.queue_spec(&wish.queue)?;
+        let pool = self.dispatch.pool_of(&wish.queue, wish.step);
         let pool = pool.and_then(|pool| self.dispatch.pool(pool))?;
         let now = self.meta.now;
-        let claim = claim(visit, spec);
+        let claim = &wish.claim;
         let meant = matches!(search, Search::Agent(_));
         let suitable: Vec<&AgentId> = if meant {
             agents.iter().collect()
         } else {
-            self.suitable(pool, row.id, Some(row))
-                .take(CANDIDATES)
-                .collect()
+            self.suitable(pool, wish.seeker).take(CANDIDATES).collect()
         };
         let considered = suitable.iter().filter_map(|id| {
-            let agent = self.agents.get(&(row.tenant.clone(), (*id).clone()))?;
+            let agent = self.agents.get(&(wish.queue.0.clone(), (*id).clone()))?;
             Some(Considered {
                 agent: (*id).clone(),
                 idle_ms: now.since(agent.idle_since),
@@ -155,14 +219,11 @@ impl State {
                 last_offer: agent.last_offer,
             })
         });
+        let passed_over = self.passed_over(wish.seeker);
+        let missed = |agent: &AgentId| passed_over.iter().any(|one| one.agent == *agent);
         let ready = pool.ready.iter().map(|(_, agent)| agent);
-        let passed = ready
-            .filter(|agent| visit.missed_by(agent).is_some())
-            .count();
-        let passed = if suitable
-            .iter()
-            .any(|agent| visit.missed_by(agent).is_some())
-        {
+        let passed = ready.filter(|agent| missed(agent)).count();
+        let passed = if suitable.iter().any(|agent| missed(agent)) {
             0
         } else {
             passed
@@ -173,19 +234,19 @@ impl State {
             at: now,
             call,
             leg: LegId::default(),
-            tenant: row.tenant.clone(),
-            queue: visit.queue.clone(),
-            step: u32::try_from(visit.step).unwrap_or(u32::MAX),
+            tenant: wish.queue.0.clone(),
+            queue: wish.queue.1.clone(),
+            step: u32::try_from(wish.step).unwrap_or(u32::MAX),
             strategy: pool.strategy,
             score: claim.score(now),
             weight: spec.weight,
-            priority: visit.priority,
-            waited_ms: now.since(visit.since),
+            priority: wish.priority,
+            waited_ms: now.since(claim.entered_at),
             aged: claim.is_aged(now),
             meant,
             winners: agents.to_vec(),
             candidates: considered.collect(),
-            excluded: self.excluded(row, pool, &suitable, meant),
+            excluded: self.excluded(passed_over, pool, &suitable, meant),
             counts: Counts {
                 candidates: count(candidates),
                 members: count(pool.members.len()),
@@ -201,24 +262,23 @@ impl State {
     /// others of the queue as far as it is looked at.
     fn excluded(
         &self,
-        row: &CallRow,
+        passed_over: &[PassedOver],
         pool: &Pool,
         suitable: &[&AgentId],
         meant: bool,
     ) -> Vec<(AgentId, Exclusion)> {
-        let visit = row.visit.as_ref();
-        let missed = visit.into_iter().flat_map(|visit| &visit.passed_over);
-        let missed = missed
+        let missed = passed_over
+            .iter()
             .map(|passed| &passed.agent)
             .filter(|agent| !suitable.contains(agent))
             .map(|agent| (agent.clone(), Exclusion::Missed));
         let members = pool.members.iter().take(limits::EXPLAINED_AGENTS);
         let others = members.filter_map(|id| {
-            let is_missed = visit.is_some_and(|visit| visit.missed_by(id).is_some());
+            let is_missed = passed_over.iter().any(|passed| passed.agent == *id);
             if suitable.contains(&id) || is_missed {
                 return None;
             }
-            let key = (row.tenant.clone(), id.clone());
+            let key = (pool.queue.0.clone(), id.clone());
             let state = self.agent_state(self.agents.get(&key)?);
             match state {
                 crate::floor::agent::AgentState::Ready => {
@@ -245,6 +305,9 @@ impl State {
         };
         let was_offered = Self::awaits_agent(&call, agent);
         let key = (call.tenant.clone(), agent.clone());
+        if call.stage.asks(agent) {
+            return self.asked_leg_ended(&call, &key, cause);
+        }
         if Self::has_live_agent_leg(&call, agent) {
             // One of the agent's phones has refused for all of them.
             if was_offered && cause.is_global() {

@@ -81,8 +81,9 @@ impl State {
         let site = self.site(&call.tenant);
         let moves = site.is_some_and(|site| site.takeover == TakeoverMode::Address);
         let goes_on = match &call.stage {
-            // An attempt is repeated as an attempt, and what is being cleared is over.
-            Stage::Dialling { .. } | Stage::Clearing => false,
+            // An attempt is repeated as an attempt, an agent asked anew, and what is being
+            // cleared is over.
+            Stage::Dialling { .. } | Stage::Offering { .. } | Stage::Clearing => false,
             Stage::Ringing { .. }
             | Stage::Waiting
             | Stage::Bridged { .. }

@@ -14,7 +14,8 @@ impl State {
     /// An operator takes a callback back.
     pub(super) fn withdraw(&mut self, tenant: &TenantId, id: CallId) -> Result<(), Refusal> {
         // Another tenant's callback is as unknown as one that never was.
-        if !self.callbacks.get(&id).is_some_and(|row| row.tenant == *tenant) {
+        let row = self.callbacks.get(&id);
+        if row.is_none_or(|row| row.tenant != *tenant) {
             return Err(Refusal::NotFound(format!("callback {id}")));
         }
         self.take_callback_back(id, None);

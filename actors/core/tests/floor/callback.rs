@@ -5,7 +5,7 @@ use strowger_core::floor::agent::AgentState;
 use strowger_core::floor::callback::CallbackState;
 use strowger_core::ids::{CallId, QueueName};
 use strowger_core::ivr::speech::Key;
-use strowger_core::site::{Callback, Site, Target};
+use strowger_core::site::{Callback, RungFirst, Site, Target};
 use strowger_core::state::State;
 use strowger_core::state::command::{Action, CallArrived, Command, Observation, Refusal, Reply};
 
@@ -21,6 +21,7 @@ fn site_with(change: impl FnOnce(&mut Callback)) -> Site {
         pause_ms: 60_000,
         prefix: "0".to_string(),
         hours: None,
+        first: RungFirst::Customer,
     };
     change(&mut rule);
     let mut site = site();
@@ -238,7 +239,10 @@ fn callers_are_told_a_place_behind_the_callbacks_before_them() {
     world.advance(1_000);
     let origin = taken(&mut world, "1006");
     let last = world.call("1007", "4008");
-    assert_eq!((place(&world, first), place(&world, last)), (Some(1), Some(3)));
+    assert_eq!(
+        (place(&world, first), place(&world, last)),
+        (Some(1), Some(3))
+    );
     // It rests when the customer is not reached, and then his turn comes after theirs.
     world.leaves(first);
     bob_works(&mut world);
@@ -275,6 +279,7 @@ fn a_place_among_thousands_of_callbacks_is_found_at_once() {
         customer: None,
         taken_at: strowger_core::time::TimeMs(0),
         attempts: 0,
+        passed_over: Vec::new(),
         state: CallbackState::Waiting,
     };
     let rows: BTreeMap<u64, CallbackRow> = (1..=10_000).map(|n| (n, row(n))).collect();
@@ -438,7 +443,10 @@ fn a_customer_who_calls_again_takes_up_the_place_of_his_callback() {
     assert!(world.state(|state| state.callbacks.contains_key(&origin)));
     world.leaves(sales);
     let again = world.call("1005", "4008");
-    assert_eq!((place(&world, again), place(&world, between)), (Some(1), Some(2)));
+    assert_eq!(
+        (place(&world, again), place(&world, between)),
+        (Some(1), Some(2))
+    );
     assert!(world.state(|state| state.callbacks.is_empty()));
     assert_eq!(withdrawn(&world), [origin.to_string()]);
     bob_works(&mut world);

@@ -12,7 +12,7 @@ use strowger_core::time::TimeMs;
 
 use crate::harness::{BEGIN, Phone, World};
 use crate::rows::Copy;
-use crate::site::{queue_key, site, tenant};
+use crate::site::{queue_key, site};
 
 const HOUR: u64 = 3_600_000;
 const DAY: u64 = 24 * HOUR;
@@ -123,10 +123,19 @@ fn a_pause_that_ends_after_closing_time_lasts_until_the_next_opening() {
 
     let origin = taken(&mut world, "1090");
     let row = world.state(|state| state.callbacks[&origin].clone());
-    assert!(matches!(row.state, CallbackState::Resting { .. }), "{row:?}");
-    world.phones.insert("sip:door@127.0.0.90".into(), Phone::Rings);
+    assert!(
+        matches!(row.state, CallbackState::Resting { .. }),
+        "{row:?}"
+    );
+    world
+        .phones
+        .insert("sip:door@127.0.0.90".into(), Phone::Rings);
     world.advance(40_000);
-    assert_eq!(doing(&world, origin), "waiting", "its pause ended after closing");
+    assert_eq!(
+        doing(&world, origin),
+        "waiting",
+        "its pause ended after closing"
+    );
     assert_eq!(world.agent("eve"), AgentState::Ready);
     world.advance(DAY + HOUR - (world.now - BEGIN));
     assert_eq!(doing(&world, origin), "dialling");
@@ -181,7 +190,11 @@ fn a_site_changes_and_a_restart_keeps_when_callbacks_are_made() {
     assert_eq!(restarted.words(), world.copy.words());
     let call = world.state(|state| state.callbacks[&origin].state.call());
     let leg = world.leg_at(call.expect("it is dialled"), "sip:door@127.0.0.90");
-    world.ends(call.expect("it is dialled"), leg, strowger_core::call::Cause::BUSY);
+    world.ends(
+        call.expect("it is dialled"),
+        leg,
+        strowger_core::call::Cause::BUSY,
+    );
     // The next site has no such hours: at any time.
     let mut always = site();
     always.hours.clear();

@@ -605,7 +605,7 @@ impl World {
                     Audio::Tone(_) | Audio::Say(..) => {
                         reports.push(Observation::Confirmed { leg });
                     }
-                    Audio::Silence | Audio::Bridge(_) | Audio::Music(_) => {}
+                    Audio::Silence | Audio::Bridge(_) | Audio::Music(_) | Audio::Ringing => {}
                 }
             }
             Effect::Drop(leg) => {

@@ -1,6 +1,7 @@
 //! The floor, proved: every path of calls, queues, agents, registrations and nodes
 //! through the encoded form of commands, with the invariants checked after each entry.
 
+mod agent_first;
 mod callback;
 mod callback_hours;
 mod calls;

@@ -11,13 +11,16 @@ use proptest::prelude::*;
 use strowger_core::call::Cause;
 use strowger_core::floor::agent::Activity;
 use strowger_core::floor::figure::{Subject, Tally};
-use strowger_core::ids::{AgentId, CallId, NodeId};
+use strowger_core::hours::{HoursSpec, OpenTimes, Span};
+use strowger_core::ids::{AgentId, CallId, HoursName, NodeId, QueueName};
 use strowger_core::outstanding::Phase;
 use strowger_core::ports::Machine;
+use strowger_core::site::{RungFirst, Site};
 use strowger_core::state::State;
-use strowger_core::state::command::{Action, Command, Observation};
+use strowger_core::state::command::{Action, Command, Observation, SiteApply};
+use strowger_core::time::TimeMs;
 
-use crate::harness::{Phone, World, answered, ended, held, site};
+use crate::harness::{BEGIN, Phone, World, answered, ended, held, site};
 use crate::rows::Copy;
 
 /// Something that happens on the floor. Numbers pick among what there is.
@@ -84,6 +87,11 @@ enum Step {
         wrap_ms: u64,
         without: u8,
     },
+    /// Hours are opened or closed by hand, or follow the site.
+    Hours {
+        open: Option<bool>,
+        ms: u64,
+    },
     Pass {
         ms: u64,
     },
@@ -137,6 +145,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (1..=3u8, any::<bool>()).prop_map(|(node, on)| Step::Drain { node, on }),
         1 => (prop_oneof![Just(0u64), Just(5_000)], 0..6u8)
             .prop_map(|(wrap_ms, without)| Step::Site { wrap_ms, without }),
+        1 => (any::<Option<bool>>(), 1..600_000u64)
+            .prop_map(|(open, ms)| Step::Hours { open, ms }),
         4 => (0..20_000u64).prop_map(|ms| Step::Pass { ms }),
         1 => (0..2_000_000u64).prop_map(|ms| Step::Pass { ms }),
         1 => (0..90_000u64).prop_map(|ms| Step::LateTick { ms }),
@@ -146,7 +156,44 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// A floor at work: phones registered, two agents signed in.
 fn floor() -> World {
-    World::at_work(&["amy", "bob"])
+    let mut world = World::at_work(&["amy", "bob"]);
+    put_in_force(&mut world, busy_site());
+    world
+}
+
+/// The usual site; sales rings agents first for callbacks, in hours that come and go.
+fn busy_site() -> Site {
+    let mut site = site();
+    let spec = HoursSpec {
+        timezone: "UTC".to_string(),
+        week: std::array::from_fn(|_| vec![Span { from: 0, to: 5 }]),
+        holidays: std::collections::BTreeMap::new(),
+    };
+    site.hours.insert(HoursName::from("office"), spec);
+    let sales = site.queues.get_mut(&QueueName::from("sales"));
+    let rule = sales.and_then(|spec| spec.comfort.callback.as_mut());
+    let rule = rule.expect("it calls back");
+    rule.first = RungFirst::Agent;
+    rule.hours = Some(HoursName::from("office"));
+    site
+}
+
+/// Applies a site whose hours are open five minutes of every ten on the first day.
+fn put_in_force(world: &mut World, site: Site) {
+    let base = world.state(|state| state.sites[&crate::harness::tenant()].version);
+    let begin = |n: u64| TimeMs(BEGIN + n * 600_000);
+    let open = (0..144).map(|n| (begin(n), begin(n).plus(300_000)));
+    world.propose(Command::SiteApply(SiteApply {
+        site: site.into(),
+        text: "text".to_string(),
+        base,
+        secrets: Vec::new(),
+        times: vec![OpenTimes {
+            name: HoursName::from("office"),
+            until: begin(144),
+            open: open.collect(),
+        }],
+    }));
 }
 
 fn pick<T: Clone>(all: &[T], n: u8) -> Option<T> {
@@ -237,15 +284,22 @@ fn play(world: &mut World, step: &Step) {
             world.act(Action::Drain { node, on });
         }
         Step::Site { wrap_ms, without } => {
-            let mut next = site();
+            let mut next = busy_site();
             next.queues
                 .values_mut()
                 .for_each(|queue| queue.wrap_ms = wrap_ms);
             if let Some(name) = AGENTS.get(usize::from(without)) {
                 next.agents.remove(&AgentId::from(*name));
             }
-            let base = world.state(|state| state.sites[&crate::harness::tenant()].version);
-            world.apply_site(next, base);
+            put_in_force(world, next);
+        }
+        Step::Hours { open, ms } => {
+            let until = TimeMs(world.now + ms);
+            world.act(Action::Override {
+                hours: HoursName::from("office"),
+                open,
+                until,
+            });
         }
         Step::Pass { ms } => world.advance(ms),
         Step::LateTick { ms } => {

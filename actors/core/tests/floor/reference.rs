@@ -9,12 +9,12 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use strowger_core::call::{CallRow, LegRole, Visit};
+use strowger_core::call::{CallRow, LegRole, PassedOver, Stage};
 use strowger_core::floor::agent::{Activity, AgentRow, AgentState};
 use strowger_core::floor::callback::{CallbackRow, CallbackState};
 use strowger_core::hours::WEEK_MS;
-use strowger_core::ids::{AgentId, CallId, LegId, QueueName, TenantId};
-use strowger_core::site::{AgentSpec, QueueSpec, Site, Strategy};
+use strowger_core::ids::{AgentId, CallId, QueueName, TenantId};
+use strowger_core::site::{AgentSpec, QueueSpec, RungFirst, Site, Strategy};
 use strowger_core::state::State;
 
 type Key = (TenantId, AgentId);
@@ -23,15 +23,71 @@ type Key = (TenantId, AgentId);
 pub struct Before {
     /// Offers under way, with their agents.
     offers: BTreeMap<CallId, Vec<AgentId>>,
+    /// Callbacks, with what they are doing and their attempts.
+    callbacks: BTreeMap<CallId, (CallbackState, u32)>,
     last_offer: BTreeMap<Key, u64>,
     /// Agents in wrap-up, with its end, ms.
     wrapping: BTreeMap<Key, u64>,
 }
 
-/// An offer the entry made.
+/// A caller, or a callback, who wants an agent.
+#[derive(Clone, Copy)]
+struct Wants<'s> {
+    id: CallId,
+    tenant: &'s TenantId,
+    queue: &'s QueueName,
+    order: u64,
+    since: u64,
+    priority: i64,
+    step: usize,
+    passed_over: &'s [PassedOver],
+    preferred: Option<&'s AgentId>,
+    /// Only the preferred one will do for now.
+    waits_for_him: bool,
+}
+
+impl<'s> Wants<'s> {
+    fn caller(call: &'s CallRow) -> Self {
+        let visit = call.visit.as_ref().expect("a waiting call is in a queue");
+        Self {
+            id: call.id,
+            tenant: &call.tenant,
+            queue: &visit.queue,
+            order: visit.order,
+            since: visit.since.0,
+            priority: visit.priority,
+            step: visit.step,
+            passed_over: &visit.passed_over,
+            preferred: visit.preferred.as_ref(),
+            waits_for_him: visit.meant_until.is_some(),
+        }
+    }
+
+    fn callback(row: &'s CallbackRow) -> Self {
+        Self {
+            id: row.id,
+            tenant: &row.tenant,
+            queue: &row.queue,
+            order: row.order,
+            since: row.since.0,
+            priority: row.priority,
+            step: row.step,
+            passed_over: &row.passed_over,
+            preferred: None,
+            waits_for_him: false,
+        }
+    }
+
+    fn spec<'t>(&self, state: &'t State) -> Option<&'t QueueSpec> {
+        site_of(state, self.tenant).queues.get(self.queue)
+    }
+}
+
+/// An offer the entry made, or a callback it engaged an agent for.
 struct Made<'s> {
-    leg: LegId,
-    call: &'s CallRow,
+    /// Ids rise in the order things are made.
+    at: u64,
+    who: Wants<'s>,
     agent: Key,
 }
 
@@ -50,6 +106,11 @@ impl Before {
         Self {
             wrapping: wrapping.collect(),
             offers: offers.collect(),
+            callbacks: state
+                .callbacks
+                .values()
+                .map(|row| (row.id, (row.state.clone(), row.attempts)))
+                .collect(),
             last_offer: agents
                 .map(|(key, row)| (key.clone(), row.last_offer))
                 .collect(),
@@ -63,6 +124,7 @@ impl Before {
         let now = state.meta.now.0;
         one_call_each(state);
         places(state);
+        self.attempts(state);
         for one in &made {
             let row = &state.agents[&one.agent];
             assert!(
@@ -80,7 +142,14 @@ impl Before {
                 row.id
             );
         }
-        let left: Vec<&CallRow> = state.calls.values().filter(|call| seeks(call)).collect();
+        let callers = state.calls.values().filter(|call| seeks(call));
+        let callbacks = state.callbacks.values().filter(|row| {
+            row.state == CallbackState::Waiting && calls_back(state, (&row.tenant, &row.queue))
+        });
+        let left: Vec<Wants<'_>> = callers
+            .map(Wants::caller)
+            .chain(callbacks.map(Wants::callback))
+            .collect();
         let free: Vec<Key> = state
             .agents
             .iter()
@@ -89,38 +158,38 @@ impl Before {
             .collect();
         for (n, one) in made.iter().enumerate() {
             let rest = &made[n..];
-            let (visit, spec) = visit_of(state, one.call);
+            let spec = one.who.spec(state).expect("who is offered is in a queue");
             let several = spec.strategy == Strategy::RingAll;
             // Offers of ring-all to other agents of the same call are one choice.
-            let first = !several || n == 0 || made[n - 1].call.id != one.call.id;
+            let first = !several || n == 0 || made[n - 1].who.id != one.who.id;
             let then_free: Vec<&Key> = free
                 .iter()
                 .chain(rest.iter().map(|one| &one.agent))
                 .collect();
             assert!(
-                may_serve(state, &one.agent, one.call),
+                may_serve(state, &one.agent, &one.who),
                 "{} was offered to {}, who may not serve him",
-                one.call.id,
+                one.who.id,
                 one.agent.1
             );
             if first {
                 let others = left
                     .iter()
                     .copied()
-                    .chain(rest[1..].iter().map(|one| one.call));
-                for other in others.filter(|other| other.id != one.call.id) {
-                    let better = comes_first(state, other, one.call, now);
-                    let possible = may_serve(state, &one.agent, other);
+                    .chain(rest[1..].iter().map(|one| one.who));
+                for other in others.filter(|other| other.id != one.who.id) {
+                    let better = comes_first(state, &other, &one.who, now);
+                    let possible = may_serve(state, &one.agent, &other);
                     assert!(
                         !(better && possible),
                         "{} was offered to {} before {}",
-                        one.call.id,
+                        one.who.id,
                         one.agent.1,
                         other.id
                     );
                 }
             }
-            if visit.preferred.as_ref() == Some(&one.agent.1) {
+            if one.who.preferred == Some(&one.agent.1) {
                 // Whether he was waited for is not in the row any more.
                 continue;
             }
@@ -132,26 +201,57 @@ impl Before {
                 let theirs = self.turn(state, spec.strategy, other);
                 assert!(
                     theirs.is_none_or(|theirs| (mine, &one.agent) < (theirs, other))
-                        || !may_serve(state, other, one.call),
+                        || !may_serve(state, other, &one.who),
                     "{} was offered to {} before {} by {:?}",
-                    one.call.id,
+                    one.who.id,
                     one.agent.1,
                     other.1,
                     spec.strategy
                 );
             }
         }
-        for call in left {
+        for who in left {
             for agent in &free {
                 assert!(
-                    !may_serve(state, agent, call),
+                    !may_serve(state, agent, &who),
                     "{} waits while {} is ready",
-                    call.id,
+                    who.id,
                     agent.1
                 );
             }
         }
         made.len()
+    }
+
+    /// Customers are dialled in their hours only, one attempt at a time, and where the agent
+    /// is rung first, after his answer.
+    fn attempts(&self, state: &State) {
+        for row in state.callbacks.values() {
+            let calls = state.calls.values();
+            let own = calls.filter(|call| {
+                call.callback == Some(row.id) && !matches!(call.stage, Stage::Clearing)
+            });
+            assert!(own.count() <= 1, "{} has two attempts under way", row.id);
+            let before = self.callbacks.get(&row.id);
+            let attempts = before.map_or(0, |before| before.1);
+            assert!(attempts <= row.attempts && row.attempts <= attempts + 1);
+            if attempts == row.attempts {
+                continue;
+            }
+            let queue = (&row.tenant, &row.queue);
+            assert!(
+                calls_back(state, queue),
+                "{} was dialled out of hours",
+                row.id
+            );
+            let site = site_of(state, &row.tenant);
+            let rule = site.queues[&row.queue].comfort.callback.as_ref();
+            if rule.is_some_and(|rule| rule.first == RungFirst::Agent) {
+                let asked =
+                    before.is_some_and(|(state, _)| matches!(state, CallbackState::Offered { .. }));
+                assert!(asked, "{} was dialled before the agent's answer", row.id);
+            }
+        }
     }
 
     /// Offers made since, in the order they were made.
@@ -173,21 +273,37 @@ impl Before {
                     .legs
                     .iter()
                     .filter(|leg| leg.role == role && leg.is_live());
-                let leg = legs
-                    .map(|leg| leg.id)
+                let at = legs
+                    .map(|leg| leg.id.0)
                     .max()
                     .expect("an offer rings a phone");
-                made.push(Made { leg, call, agent });
+                let who = Wants::caller(call);
+                made.push(Made { at, who, agent });
             }
             let fresh = made.len() - known;
-            let several = queue_of(state, call).is_some_and(|q| q.strategy == Strategy::RingAll);
+            let spec = Wants::caller(call).spec(state);
+            let several = spec.is_some_and(|queue| queue.strategy == Strategy::RingAll);
             assert!(
                 several || fresh == 0 || visit.offers.len() == 1,
                 "{} has two offers",
                 call.id
             );
         }
-        made.sort_by_key(|one| one.leg);
+        for row in state.callbacks.values() {
+            let (Some(call), Some(agent)) = (row.state.call(), row.state.agent()) else {
+                continue;
+            };
+            let before = self.callbacks.get(&row.id);
+            if before.is_some_and(|(before, _)| before.call() == Some(call)) {
+                continue;
+            }
+            let who = Wants::callback(row);
+            let agent = (row.tenant.clone(), agent.clone());
+            assert_eq!(state.agents[&agent].activity, Activity::Offered(call));
+            let at = call.0;
+            made.push(Made { at, who, agent });
+        }
+        made.sort_by_key(|one| one.at);
         made
     }
 
@@ -229,7 +345,7 @@ fn one_call_each(state: &State) {
 /// Callers are told how many callers and callbacks stand before them.
 fn places(state: &State) {
     for call in state.calls.values().filter(|call| call.is_waiting()) {
-        let (visit, _) = visit_of(state, call);
+        let visit = call.visit.as_ref().expect("a waiting call is in a queue");
         let before = |other: &&CallRow| {
             let there = other.visit.as_ref();
             other.is_waiting()
@@ -253,8 +369,7 @@ fn places(state: &State) {
 
 /// True when customers of a queue may be called back at this time, by the intervals.
 fn calls_back(state: &State, (tenant, queue): (&TenantId, &QueueName)) -> bool {
-    let site = state.site(tenant).expect("the site is in force");
-    let Some(spec) = site.queues.get(queue) else {
+    let Some(spec) = site_of(state, tenant).queues.get(queue) else {
         return false;
     };
     let Some(rule) = &spec.comfort.callback else {
@@ -274,18 +389,8 @@ fn calls_back(state: &State, (tenant, queue): (&TenantId, &QueueName)) -> bool {
     open.any(|(from, to)| (from.0..to.0).contains(&at))
 }
 
-fn site_of<'s>(state: &'s State, call: &CallRow) -> &'s Site {
-    state.site(&call.tenant).expect("the site is in force")
-}
-
-fn queue_of<'s>(state: &'s State, call: &CallRow) -> Option<&'s QueueSpec> {
-    let visit = call.visit.as_ref()?;
-    site_of(state, call).queues.get(&visit.queue)
-}
-
-fn visit_of<'s>(state: &'s State, call: &'s CallRow) -> (&'s Visit, &'s QueueSpec) {
-    let visit = call.visit.as_ref().expect("a waiting call is in a queue");
-    (visit, &site_of(state, call).queues[&visit.queue])
+fn site_of<'s>(state: &'s State, tenant: &TenantId) -> &'s Site {
+    state.site(tenant).expect("the site is in force")
 }
 
 /// A caller who wants an agent.
@@ -294,12 +399,12 @@ fn seeks(call: &CallRow) -> bool {
     call.is_waiting() && visit.is_some_and(|visit| visit.offers.is_empty())
 }
 
-/// Skills, queues, teams and steps: who may serve a caller at all.
-fn serves(site: &Site, call: &CallRow, spec: &QueueSpec, agent: &AgentSpec) -> bool {
-    let visit = call.visit.as_ref().expect("a waiting call is in a queue");
-    let taken = &spec.relax[..visit.step];
+/// Skills, queues, teams and steps: who may serve somebody at all.
+fn serves(site: &Site, who: &Wants<'_>, spec: &QueueSpec, agent: &AgentSpec) -> bool {
+    // A callback keeps the steps of its caller, also when the site has fewer now.
+    let taken = &spec.relax[..who.step.min(spec.relax.len())];
     let mut rule = &spec.skills;
-    let mut belongs = agent.queues.contains(&visit.queue);
+    let mut belongs = agent.queues.contains(who.queue);
     for step in taken {
         rule = step.skills.as_ref().unwrap_or(rule);
         belongs |= agent.queues.iter().any(|queue| step.queues.contains(queue));
@@ -308,7 +413,7 @@ fn serves(site: &Site, call: &CallRow, spec: &QueueSpec, agent: &AgentSpec) -> b
             .as_ref()
             .is_some_and(|team| step.teams.contains(team));
     }
-    assert!(site.queues.contains_key(&visit.queue));
+    assert!(site.queues.contains_key(who.queue));
     belongs && rule.fits(&agent.skills)
 }
 
@@ -317,45 +422,44 @@ fn at_work(state: &State, row: &AgentRow) -> bool {
     row.signed_in && row.paused.is_none() && state.agent_state(row) != AgentState::NoPhone
 }
 
-/// True when a free agent may be offered this caller now.
-fn may_serve(state: &State, agent: &Key, call: &CallRow) -> bool {
-    let site = site_of(state, call);
-    let Some(spec) = queue_of(state, call) else {
+/// True when a free agent may be offered this caller or callback now.
+fn may_serve(state: &State, agent: &Key, who: &Wants<'_>) -> bool {
+    let site = site_of(state, who.tenant);
+    let Some(spec) = who.spec(state) else {
         return false;
     };
-    let (visit, _) = visit_of(state, call);
-    let Some(own) = site.agents.get(&agent.1).filter(|_| agent.0 == call.tenant) else {
+    let Some(own) = site.agents.get(&agent.1).filter(|_| agent.0 == *who.tenant) else {
         return false;
     };
-    if !serves(site, call, spec, own) {
+    if !serves(site, who, spec, own) {
         return false;
     }
-    if visit.meant_until.is_some() && visit.preferred.as_ref() != Some(&agent.1) {
+    if who.waits_for_him && who.preferred != Some(&agent.1) {
         return false;
     }
-    let Some(missed) = visit.passed_over.iter().find(|one| one.agent == agent.1) else {
+    let Some(missed) = who.passed_over.iter().find(|one| one.agent == agent.1) else {
         return true;
     };
     // Who missed him is asked again only when all others at work have missed him too.
     let all_missed = site.agents.iter().all(|(id, spec_of)| {
-        let row = state.agents.get(&(call.tenant.clone(), id.clone()));
+        let row = state.agents.get(&(who.tenant.clone(), id.clone()));
         let counts = row.is_some_and(|row| at_work(state, row));
         !counts
-            || !serves(site, call, spec, spec_of)
-            || visit.passed_over.iter().any(|one| one.agent == *id)
+            || !serves(site, who, spec, spec_of)
+            || who.passed_over.iter().any(|one| one.agent == *id)
     });
     missed.until.is_none() && all_missed
 }
 
 /// True when `a` is served before `b`.
-fn comes_first(state: &State, a: &CallRow, b: &CallRow, now: u64) -> bool {
-    let turn = |call: &CallRow| {
-        let (visit, spec) = visit_of(state, call);
-        let waited = now - visit.since.0;
+fn comes_first(state: &State, a: &Wants<'_>, b: &Wants<'_>, now: u64) -> bool {
+    let turn = |who: &Wants<'_>| {
+        let spec = who.spec(state).expect("who waits is in a queue");
+        let waited = now - who.since;
         let aged = waited >= spec.age_max_ms;
-        let score = i128::from(spec.weight + visit.priority) * 1_000
+        let score = i128::from(spec.weight + who.priority) * 1_000
             + i128::from(waited) * i128::from(spec.slope);
-        (aged, if aged { 0 } else { score }, Reverse(visit.order))
+        (aged, if aged { 0 } else { score }, Reverse(who.order))
     };
     turn(a) > turn(b)
 }

@@ -7,7 +7,7 @@ use strowger_core::ids::{AgentId, BlobId, Extension, QueueName, TenantId};
 use strowger_core::ivr::speech::Key;
 use strowger_core::site::{
     AgentSpec, Callback, CallerId, Choice, Comfort, DigestAlgorithm, ExtensionSpec, NumberSpec,
-    Numbering, QueueSpec, RouteSpec, Site, Strategy, TakeoverMode, Target, TrunkSpec,
+    Numbering, QueueSpec, RouteSpec, RungFirst, Site, Strategy, TakeoverMode, Target, TrunkSpec,
 };
 
 pub fn tenant() -> TenantId {
@@ -53,6 +53,7 @@ fn queue_spec(ring_ms: u64, wrap_ms: u64, missed_max: u32) -> QueueSpec {
                 pause_ms: 30_000,
                 prefix: "0".to_string(),
                 hours: None,
+                first: RungFirst::default(),
             }),
             ..Comfort::default()
         },
