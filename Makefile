@@ -30,8 +30,10 @@ test:
 test-long:
 	@packaging/setup.sh test
 	$(RUN) cargo build --locked --release -p strowger-node -p strowger
+	$(RUN) cargo test --locked --release -p strowger-core --test floor -- \
+	    --ignored --nocapture
 	STROWGER_BIN_DIR="$(RELEASE)" $(RUN) cargo test --locked --workspace \
-	    --no-fail-fast -- --ignored --nocapture --skip a_fresh_clone
+	    --no-fail-fast -- --ignored --nocapture --skip a_fresh_clone --skip a_million
 
 # Nodes are killed under load for CHAOS_SECONDS; losses are counted against the promises.
 CHAOS_SECONDS ?= 300

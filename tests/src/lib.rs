@@ -14,6 +14,7 @@ pub mod phone;
 pub mod poll;
 pub mod programs;
 pub mod rtp;
+pub mod seats;
 pub mod sipp;
 pub mod terminal;
 pub mod tone;

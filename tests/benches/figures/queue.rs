@@ -1,12 +1,12 @@
 //! A queue with fifty agents and callers always waiting, as the peers were measured.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use strowger_tests::cluster::Cluster;
 use strowger_tests::poll::eventually;
+use strowger_tests::seats::{Seats, quantile};
 use strowger_tests::sipp::Sipp;
 
 use crate::cpu_ms;
@@ -59,62 +59,16 @@ fn run(text: &mut String, callers: u32, talk_ms: u32, calls: u32) {
     let took = began.elapsed();
     let per_call = (cpu_ms(&cluster) - before) / f64::from(calls);
     assert_eq!(counts.successful, u64::from(calls), "{counts:?}");
-    let mut gaps = free_to_offer(&agents.messages());
-    gaps.sort_by(f64::total_cmp);
-    let at = |share: f64| {
-        let index = (gaps.len() as f64 * share) as usize;
-        gaps.get(index.min(gaps.len().saturating_sub(1)))
-            .map_or(f64::NAN, |seconds| seconds * 1_000.0)
-    };
+    let gaps = Seats::read(&agents.messages()).gaps;
+    let gaps: Vec<f64> = gaps.iter().map(|gap| gap.seconds * 1_000.0).collect();
     let rate = f64::from(calls) / took.as_secs_f64();
     let ideal = f64::from(AGENTS) * 1_000.0 / f64::from(talk_ms);
     let _ = writeln!(
         text,
         "| {callers} / {talk_ms} | {rate:.1} ({ideal:.0}) | {:.1} / {:.1} ({} offers) | \
          {per_call:.2} |",
-        at(0.5),
-        at(0.99),
+        quantile(&gaps, 0.5),
+        quantile(&gaps, 0.99),
         gaps.len()
     );
-}
-
-/// Seconds from each agent's BYE to the next INVITE for that agent.
-fn free_to_offer(messages: &str) -> Vec<f64> {
-    let mut agent_of: BTreeMap<&str, &str> = BTreeMap::new();
-    let mut free_since: BTreeMap<&str, f64> = BTreeMap::new();
-    let mut gaps = Vec::new();
-    for line in messages.lines() {
-        let fields: Vec<&str> = line.split('\t').map(str::trim).collect();
-        let [_, _, seconds, direction, call, _, first, ..] = fields.as_slice() else {
-            continue;
-        };
-        let Ok(seconds) = seconds.parse::<f64>() else {
-            continue;
-        };
-        match (*direction, first.split(' ').next().unwrap_or_default()) {
-            ("R", "INVITE") => {
-                let Some(agent) = first
-                    .split("sip:")
-                    .nth(1)
-                    .and_then(|rest| rest.split('@').next())
-                else {
-                    continue;
-                };
-                if agent_of.insert(call, agent).is_some() {
-                    // Sent again; the first one counts.
-                    continue;
-                }
-                if let Some(since) = free_since.remove(agent) {
-                    gaps.push(seconds - since);
-                }
-            }
-            ("S", "BYE") => {
-                if let Some(agent) = agent_of.get(call) {
-                    free_since.entry(agent).or_insert(seconds);
-                }
-            }
-            _ => {}
-        }
-    }
-    gaps
 }

@@ -355,9 +355,37 @@ fn from_environment(name: &str, default: u64) -> u64 {
     given.unwrap_or(default)
 }
 
-/// Plays days until enough assignments were held against the reference.
-fn many_days(wanted: usize, seed: u64, check_every: u64) {
+/// Plays days until enough assignments were held against the reference, on so many
+/// processors, each with a seed of its own that follows the one before.
+fn many_days(wanted: usize, seed: u64, check_every: u64, processors: usize) {
     let begun = Instant::now();
+    let counts = Counts::default();
+    std::thread::scope(|scope| {
+        for own in (seed..).take(processors) {
+            let counts = &counts;
+            scope.spawn(move || days_of(own, wanted, check_every, counts));
+        }
+    });
+    println!(
+        "seeds from {seed} on: {} assignments in {} days and {} entries, 0 against the \
+         reference, {:.0} s on {processors} processors",
+        counts.assigned.load(Ordering::Relaxed),
+        counts.days.load(Ordering::Relaxed),
+        counts.entries.load(Ordering::Relaxed),
+        begun.elapsed().as_secs_f64(),
+    );
+}
+
+/// What was played so far, by all.
+#[derive(Default)]
+struct Counts {
+    assigned: AtomicUsize,
+    entries: AtomicUsize,
+    days: AtomicUsize,
+}
+
+/// The days of one seed, until all together have made enough assignments.
+fn days_of(seed: u64, wanted: usize, check_every: u64, counts: &Counts) {
     let mut bytes = [0u8; 32];
     bytes[..8].copy_from_slice(&seed.to_le_bytes());
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
@@ -368,40 +396,39 @@ fn many_days(wanted: usize, seed: u64, check_every: u64) {
         ..ProptestConfig::default()
     };
     let mut runner = TestRunner::new_with_rng(config, rng);
-    let (assigned, entries) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let days = (plan(), prop::collection::vec(step(), 400));
     let mut played = 0;
-    while assigned.load(Ordering::Relaxed) < wanted {
+    while counts.assigned.load(Ordering::Relaxed) < wanted {
         let tree = days.new_tree(&mut runner).expect("days can be made");
         let result = runner.run_one(tree, |(plan, steps)| {
             let world = day(&plan, &steps, check_every);
-            assigned.fetch_add(world.assigned, Ordering::Relaxed);
-            entries.fetch_add(world.log.len(), Ordering::Relaxed);
+            counts.assigned.fetch_add(world.assigned, Ordering::Relaxed);
+            counts.entries.fetch_add(world.log.len(), Ordering::Relaxed);
             Ok(())
         });
         if let Err(failure) = result {
             panic!("STROWGER_SEED={seed} STROWGER_ASSIGNMENTS={wanted}: day {played}: {failure}");
         }
+        counts.days.fetch_add(1, Ordering::Relaxed);
         played += 1;
     }
-    println!(
-        "seed {seed}: {} assignments in {played} days and {} entries, 0 against the \
-         reference, {:.0} s",
-        assigned.load(Ordering::Relaxed),
-        entries.load(Ordering::Relaxed),
-        begun.elapsed().as_secs_f64(),
-    );
 }
 
 #[test]
 fn thousands_of_assignments_are_as_the_reference_says() {
-    many_days(3_000, from_environment("STROWGER_SEED", 1), 16);
+    many_days(3_000, from_environment("STROWGER_SEED", 1), 16, 1);
 }
 
 #[test]
-#[ignore = "takes many minutes"]
+#[ignore = "takes many minutes; make test-long runs it optimised"]
 fn a_million_assignments_are_as_the_reference_says() {
     let wanted = from_environment("STROWGER_ASSIGNMENTS", 1_000_000);
     let wanted = usize::try_from(wanted).expect("a number that fits");
-    many_days(wanted, from_environment("STROWGER_SEED", 2), 256);
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    many_days(
+        wanted,
+        from_environment("STROWGER_SEED", 2),
+        256,
+        processors,
+    );
 }
