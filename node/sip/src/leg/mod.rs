@@ -219,6 +219,15 @@ impl Leg {
         self.with(|machine, core| machine.ack(core, sdp))
     }
 
+    /// UAC, taken over: the 2xx may have been acknowledged. Nothing is sent unless the peer
+    /// repeats it.
+    ///
+    /// # Errors
+    /// [`LegError`] when there is nothing to acknowledge or the leg is gone.
+    pub fn acknowledged_before(&self) -> Result<(), LegError> {
+        self.with(|machine, core| machine.acknowledged_before(core))
+    }
+
     /// UAC: cancels the INVITE; waits for a provisional response first if none came.
     ///
     /// `Failed` follows (487, or whatever the peer sent). A 2xx that crosses is acknowledged

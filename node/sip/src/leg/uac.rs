@@ -495,6 +495,22 @@ impl Machine {
     }
 
     pub(super) fn send_ack(&mut self, core: &Core, sdp: Option<String>) {
+        let bytes = self.make_ack(core, sdp);
+        core.transmit(&self.dialog.flow, &bytes);
+    }
+
+    /// As after [`Self::ack`], without sending anything: a peer that has had no ACK repeats its
+    /// 2xx, and gets it then.
+    pub(super) fn acknowledged_before(&mut self, core: &Core) -> Result<(), LegError> {
+        if !self.calling.as_ref().is_some_and(Calling::is_answered) {
+            return Err(LegError::WrongState);
+        }
+        self.make_ack(core, None);
+        Ok(())
+    }
+
+    /// The ACK for the last 2xx, kept for when that comes again.
+    fn make_ack(&mut self, core: &Core, sdp: Option<String>) -> Bytes {
         self.calling = None;
         self.dialog.acked = true;
         let mut ack = self.dialog.ack();
@@ -505,7 +521,7 @@ impl Machine {
             self.note_local_sdp(Some(sdp));
         }
         let bytes = ack.to_bytes();
-        core.transmit(&self.dialog.flow, &bytes);
-        self.ack = Some((self.dialog.invite_cseq, bytes));
+        self.ack = Some((self.dialog.invite_cseq, bytes.clone()));
+        bytes
     }
 }

@@ -104,8 +104,7 @@ impl NodeLegs {
         })?;
         shared.legs.with(leg, |entry| entry.sip = Some(sip.clone()));
         if answered && outgoing {
-            // The old owner may not have sent it; one too many harms nobody.
-            log_refusal(leg, sip.ack(None));
+            log_refusal(leg, sip.acknowledged_before());
         } else if answered && let Some(answer) = answer {
             let taken = if recent {
                 sip.answer(answer)
