@@ -234,6 +234,13 @@ impl CallState {
                     checkpoint,
                 });
             }
+            LegEvent::Renewed { held, checkpoint } => {
+                self.outbox.push(Observation::LegHeld {
+                    leg,
+                    held,
+                    checkpoint,
+                });
+            }
             LegEvent::Played(audio) => {
                 match audio {
                     Audio::Prompt(_) => self.observed.greeted = true,

@@ -37,6 +37,13 @@ pub enum LegEvent {
         /// The exported dialog.
         checkpoint: Vec<u8>,
     },
+    /// The session has changed on our own wish; what a new owner goes on from is another.
+    Renewed {
+        /// Whether the far end holds us.
+        held: bool,
+        /// As in [`Answer::checkpoint`].
+        checkpoint: Vec<u8>,
+    },
     /// A prompt or tone has been played to its end.
     Played(Audio),
     /// The far end pressed a key, in whichever way its phone says so.
@@ -52,7 +59,7 @@ pub struct Answer {
     pub remote: Option<String>,
     /// Agreed codec.
     pub codec: Codec,
-    /// The exported dialog.
+    /// What a new owner goes on from: the caller's INVITE with our answer, or the dialog.
     pub checkpoint: Vec<u8>,
 }
 

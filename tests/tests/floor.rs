@@ -174,7 +174,11 @@ fn print_gaps(seats: &Seats, kills: &[f64]) {
             .iter()
             .any(|kill| (0.0..AFTERMATH_S).contains(&(at - kill)))
     };
-    let (after, quiet): (Vec<Gap>, Vec<Gap>) = seats.gaps.iter().copied().partition(|gap| disturbed(gap.at));
+    let (after, quiet): (Vec<Gap>, Vec<Gap>) = seats
+        .gaps
+        .iter()
+        .copied()
+        .partition(|gap| disturbed(gap.at));
     for (what, gaps) in [("otherwise", quiet), ("within 2 s of a kill", after)] {
         let ms: Vec<f64> = gaps.iter().map(|gap| gap.seconds * 1_000.0).collect();
         println!(
@@ -213,9 +217,7 @@ fn floor(load: &Load) {
     });
     assert!(all_made.is_some(), "callers: {:?}", made());
     let left = || cluster.any_api().list("/v1/calls");
-    let over = within_time(Duration::from_secs(60), || {
-        left()?.is_empty().then_some(())
-    });
+    let over = within_time(Duration::from_secs(60), || left()?.is_empty().then_some(()));
     assert!(over.is_some(), "who waits or talks still: {:#?}", left());
     let _ = within_time(PATIENCE, || (made().1 >= total).then_some(()));
     for (queue, callers) in QUEUES.iter().zip(&running) {

@@ -71,11 +71,14 @@ impl PortPool {
             let index = (0..pairs)
                 .map(|step| (pool.next + step) % pairs)
                 .find(|index| pool.taken.get(*index) == Some(&false));
-            index.ok_or(OpenError::PortsExhausted { local, pairs })
+            let index = index.ok_or(OpenError::PortsExhausted { local, pairs })?;
+            pool.next = (index + 1) % pairs;
+            Ok(index)
         })
     }
 
-    /// This very pair, for a call that is taken over with its ports.
+    /// This very pair, for a call that is taken over with its ports. The search for others
+    /// goes on elsewhere: the next pair is likely to be wanted by the next such call.
     pub(crate) fn take_port(
         self: &Arc<Self>,
         local: IpAddr,
@@ -120,7 +123,6 @@ impl PortPool {
             *slot = true;
         }
         pool.in_use += 1;
-        pool.next = (index + 1) % self.pairs;
         Ok(PortLease {
             pool: Arc::clone(self),
             local,

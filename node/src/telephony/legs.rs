@@ -281,7 +281,16 @@ fn take(shared: &Arc<Shared>, leg: LegId, event: SipEvent) {
         SipEvent::ReinviteAnswered { sdp: Some(sdp) } => {
             if let Err(why) = accept(shared, leg, &sdp) {
                 info!(%leg, %why, "an answer to our change cannot be taken");
-                end_sip(shared, leg, Some(65));
+                return end_sip(shared, leg, Some(65));
+            }
+            let renewed = shared.legs.with(leg, |entry| {
+                entry.kept = None;
+                let held = entry.session.as_ref().is_some_and(Session::is_held);
+                let checkpoint = entry.checkpoint();
+                LegEvent::Renewed { held, checkpoint }
+            });
+            if let Some(renewed) = renewed {
+                report(shared, leg, renewed);
             }
         }
         SipEvent::AckTimeout => info!(%leg, "no ACK came; the leg is being ended"),
