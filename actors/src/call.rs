@@ -12,7 +12,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use strowger_core::call::{CallRow, Cause, Seen, Stage};
 use strowger_core::ids::{CallId, LegId, NodeId};
 use strowger_core::ivr::speech::{Announcement, Key};
-use strowger_core::outstanding::{Audio, CallObserved, Effect, Phase, outstanding};
+use strowger_core::outstanding::{Audio, CallObserved, Effect, Phase, outstanding, whispered};
 use strowger_core::state::SharedState;
 use strowger_core::state::command::{Command, Observation, Refusal, Reply};
 use tracing::warn;
@@ -20,7 +20,7 @@ use tracing::warn;
 use crate::desk::{Desk, DeskError};
 use crate::gate::Pass;
 use crate::limits;
-use crate::ports::{LegEvent, Legs};
+use crate::ports::{Answer, LegEvent, Legs};
 
 /// What reaches the actor.
 #[derive(Debug)]
@@ -152,7 +152,9 @@ impl Actor for CallActor {
             CallMessage::Resume => state.resuming = false,
         }
         state.flush(&myself);
-        if state.reconcile(&myself) {
+        let over = state.reconcile(&myself);
+        state.flush(&myself);
+        if over {
             myself.stop(None);
         }
         Ok(())
@@ -188,19 +190,18 @@ impl CallState {
             }
             LegEvent::Answered(answer) if seen.phase < Phase::Ending => {
                 seen.phase = Phase::Proposed;
-                let answered = Observation::LegAnswered {
-                    leg,
-                    sip_call_id: answer.sip_call_id,
-                    remote: answer.remote,
-                    codec: answer.codec,
-                    checkpoint: answer.checkpoint,
-                };
+                let answered = answered(leg, answer);
                 if self.preparing == Some(leg) {
                     self.preparing = None;
                     self.ready = Some(answered.clone());
                 }
                 self.outbox.push(answered);
                 self.prepare_with(leg);
+            }
+            // It crossed our CANCEL: nothing comes of it, but whoever inherits the leg has to
+            // know its dialog.
+            LegEvent::Answered(answer) if seen.phase == Phase::Ending => {
+                self.outbox.push(answered(leg, answer));
             }
             LegEvent::Answered(_) => {}
             LegEvent::Silent if seen.phase == Phase::Calling => {
@@ -218,6 +219,7 @@ impl CallState {
                     });
                     self.context.legs.forget(leg);
                     self.end_with(leg, myself);
+                    self.take_back(leg);
                 }
                 self.preparing.take_if(|preparing| *preparing == leg);
                 self.lingering.take_if(|lingering| *lingering == leg);
@@ -252,14 +254,21 @@ impl CallState {
                     Audio::Tone(_) | Audio::Say(..) => {
                         self.outbox.push(Observation::Confirmed { leg });
                     }
+                    Audio::Whisper(_) => seen.announced = true,
                     Audio::Silence | Audio::Bridge(_) | Audio::Music(_) | Audio::Ringing => {}
                 }
             }
         }
     }
 
-    /// A key counts where the call is in a queue that gives it a meaning.
+    /// A key counts where the call is in a queue that gives it a meaning. An agent's key
+    /// cuts the announcement to him short.
     fn key_pressed(&mut self, leg: LegId, key: Key) {
+        let seen = self.observed.legs.get_mut(&leg);
+        if let Some(seen) = seen.filter(|seen| matches!(seen.audio, Audio::Whisper(_))) {
+            seen.announced = true;
+            return;
+        }
         let waiting = self.outbox.iter();
         let waiting = waiting.filter(|one| matches!(one, Observation::KeyPressed { .. }));
         if waiting.count() >= limits::KEYS_WAITING_MAX {
@@ -361,6 +370,31 @@ impl CallState {
         });
     }
 
+    /// The caller left while phones rang for him: they are told without waiting for the
+    /// commit. His end is committed before whatever becomes of them, so that it counts
+    /// against nobody.
+    fn take_back(&mut self, gone: LegId) {
+        let rung: Vec<LegId> = {
+            let state = self.context.state.read();
+            let row = state.calls.get(&self.call);
+            let row = row.filter(|row| matches!(row.stage, Stage::Waiting | Stage::Ringing { .. }));
+            let row = row.filter(|row| row.caller().is_some_and(|leg| leg.id == gone));
+            let far = row.into_iter().flat_map(|row| row.legs.iter().skip(1));
+            far.map(|leg| leg.id).collect()
+        };
+        // What is sent without a lease is lost: then the commit brings the end.
+        if rung.is_empty() || !self.context.legs.may_signal() {
+            return;
+        }
+        for leg in rung {
+            let phase = self.observed.legs.get(&leg).map(|seen| seen.phase);
+            // An answer that is being committed is judged there.
+            if matches!(phase, Some(Phase::Calling | Phase::Alerting)) {
+                self.end(leg, Cause::NORMAL);
+            }
+        }
+    }
+
     /// Proposes what waits, when nothing is under way.
     fn flush(&mut self, myself: &ActorRef<CallMessage>) {
         if self.preparing.is_some() || self.lingering.is_some() {
@@ -432,7 +466,8 @@ impl CallState {
             return true;
         }
         self.plan_announcement(pause_ms, myself);
-        if !row.as_ref().is_some_and(CallRow::is_waiting) {
+        let waits = |row: &CallRow| row.is_waiting() || whispered(row, &self.observed).is_some();
+        if !row.as_ref().is_some_and(waits) {
             self.observed.say = None;
         }
         match &row {
@@ -501,6 +536,8 @@ impl CallState {
                 let stands = row.leg(leg).is_some_and(|leg| leg.seen == Seen::Answered);
                 if stands && seen.phase == Phase::Fresh {
                     seen.phase = Phase::Up;
+                    // Who may be talking already is not interrupted for an announcement.
+                    seen.announced = true;
                 }
             }
             Effect::Invite(leg) => {
@@ -527,7 +564,19 @@ impl CallState {
                 self.phase(leg, Phase::Up);
                 legs.confirm(leg);
             }
-            Effect::End(leg, cause) => self.end(leg, cause),
+            Effect::End(leg, cause) => {
+                let unsent = self.is_unsent(row, leg);
+                self.end(leg, cause);
+                if unsent {
+                    // Nobody will report the end of what never began.
+                    self.phase(leg, Phase::Gone);
+                    self.outbox.push(Observation::LegEnded {
+                        leg,
+                        sip_call_id: String::new(),
+                        cause,
+                    });
+                }
+            }
             Effect::Hear(leg, audio) => {
                 self.observed.legs.entry(leg).or_default().audio = audio;
                 legs.hear(self.call, leg, audio);
@@ -540,6 +589,13 @@ impl CallState {
         true
     }
 
+    /// True for a leg to be rung that was taken back before this was done.
+    fn is_unsent(&self, row: Option<&CallRow>, leg: LegId) -> bool {
+        let own = row.and_then(|row| row.leg(leg));
+        let fresh = own.is_some_and(|leg| leg.target.is_some() && leg.seen == Seen::Fresh);
+        fresh && !self.observed.legs.contains_key(&leg)
+    }
+
     fn end(&mut self, leg: LegId, cause: Cause) {
         self.phase(leg, Phase::Ending);
         self.context.legs.end(leg, cause);
@@ -547,5 +603,15 @@ impl CallState {
 
     fn phase(&mut self, leg: LegId, phase: Phase) {
         self.observed.legs.entry(leg).or_default().phase = phase;
+    }
+}
+
+fn answered(leg: LegId, answer: Answer) -> Observation {
+    Observation::LegAnswered {
+        leg,
+        sip_call_id: answer.sip_call_id,
+        remote: answer.remote,
+        codec: answer.codec,
+        checkpoint: answer.checkpoint,
     }
 }

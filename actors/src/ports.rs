@@ -91,7 +91,9 @@ pub trait Legs: Send + Sync + 'static {
     /// Answers the far end's change of the session: yes, or 500 with Retry-After.
     fn agree(&self, leg: LegId, yes: bool);
 
-    /// Ends a leg as its state asks for; [`LegEvent::Ended`] follows within 2 s.
+    /// Ends a leg as its state asks for; [`LegEvent::Ended`] follows within 2 s. An agent
+    /// whose answer crosses this may first be told that the caller left: then
+    /// [`LegEvent::Answered`] may come, and the end follows within 7 s.
     fn end(&self, leg: LegId, cause: Cause);
 
     /// False while this node has lost its lease and may send nothing for its calls.

@@ -18,12 +18,13 @@ use strowger_actors::ports::{Answer, LegEvent, Legs};
 use strowger_actors::switchboard::Switchboard;
 use strowger_core::call::{CallRow, Caller, Cause, Codec, Disposition};
 use strowger_core::cdr::CdrRow;
-use strowger_core::ids::{CallId, Extension, LegId, NodeId};
+use strowger_core::ids::{AgentId, BlobId, CallId, Extension, LegId, NodeId, QueueName};
+use strowger_core::ivr::speech::Key;
 use strowger_core::outstanding::Audio;
 use strowger_core::ports::{
     Meta, Outcome, Proposal, ProposeFuture, Proposer, RequestId, RowsRead, Table,
 };
-use strowger_core::state::command::{CallArrived, Command, Reply, SiteApply};
+use strowger_core::state::command::{Action, CallArrived, Command, Reply, SiteApply};
 use strowger_core::state::{SharedState, decode_row};
 use tokio::sync::mpsc;
 
@@ -134,6 +135,7 @@ impl Legs for Told {
             Audio::Prompt(_) => "prompt",
             Audio::Say(..) => "words",
             Audio::Advert(_) => "advert",
+            Audio::Whisper(_) => "whisper",
             Audio::Music(_) => "music",
             Audio::Tone(_) => "tone",
             Audio::Ringing => "ringing",
@@ -154,6 +156,10 @@ struct Bench {
 
 impl Bench {
     async fn new() -> Self {
+        Self::with(site::site()).await
+    }
+
+    async fn with(site: strowger_core::site::Site) -> Self {
         let exchange = Arc::new(Exchange {
             copy: Mutex::new((Copy::new(), 0)),
             cut_off: AtomicBool::new(false),
@@ -181,7 +187,7 @@ impl Bench {
             version: String::from("1"),
         });
         bench.commit(&Command::SiteApply(SiteApply {
-            site: Arc::new(site::site()),
+            site: Arc::new(site),
             text: String::new(),
             base: 0,
             times: Vec::new(),
@@ -223,6 +229,32 @@ impl Bench {
         };
         self.switchboard.open(call, self.gate.enter()).await;
         (call, leg)
+    }
+
+    fn sign_in(&self, agent: &str) {
+        self.commit(&Command::Act {
+            id: String::new(),
+            tenant: site::tenant(),
+            action: Action::SignIn {
+                agent: AgentId::from(agent),
+                extension: None,
+            },
+        });
+    }
+
+    /// A caller in the queue, greeted, whom Eve's phone rings for.
+    async fn queued(&mut self) -> (CallId, LegId, LegId) {
+        self.sign_in("eve");
+        let (call, caller) = self.call("4008").await;
+        let far = self.far_leg(call);
+        let (c, f) = (caller.n(), far.n());
+        self.expect(&[&format!("prepare {c}"), &format!("invite {f}")])
+            .await;
+        self.event(call, caller, answer());
+        self.expect(&[&format!("answer {c}"), &format!("hear {c} prompt")])
+            .await;
+        self.event(call, far, LegEvent::Alerting { early_media: false });
+        (call, caller, far)
     }
 
     fn event(&self, call: CallId, leg: LegId, event: LegEvent) {
@@ -485,4 +517,99 @@ async fn a_change_of_session_is_agreed_after_its_commit() {
             .leg(far)
             .is_some_and(|leg| leg.held)
     );
+}
+
+#[tokio::test]
+async fn phones_are_told_that_the_caller_left_before_that_is_committed() {
+    let mut bench = Bench::new().await;
+    let (call, caller, far) = bench.queued().await;
+    let (c, f) = (caller.n(), far.n());
+    bench.exchange.cut_off.store(true, Ordering::Release);
+    bench.event(call, caller, ended(Cause::NORMAL));
+    bench
+        .expect(&[&format!("forget {c}"), &format!("end {f} 200")])
+        .await;
+    // The phone answers at that very moment.
+    bench.event(call, far, answer());
+    bench.exchange.cut_off.store(false, Ordering::Release);
+    while bench.exchange.records().is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let state = bench.exchange.state();
+    let dialog = state.read().calls[&call]
+        .leg(far)
+        .map(|leg| leg.checkpoint.clone());
+    assert_eq!(dialog, Some(Some(vec![1])), "an heir can end her leg");
+    bench.event(call, far, ended(Cause::NORMAL));
+    bench.expect(&[&format!("forget {f}")]).await;
+    bench.over(call).await;
+    let records = bench.exchange.records();
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].disposition, Disposition::Abandoned);
+    let eve = (site::tenant(), AgentId::from("eve"));
+    assert_eq!(state.read().agents[&eve].missed, 0);
+}
+
+#[tokio::test]
+async fn an_agent_hears_the_announcement_and_then_both_are_bridged() {
+    for by_key in [false, true] {
+        let mut told = site::site();
+        let blob = BlobId([8; 32]);
+        let spec = told.queues.get_mut(&QueueName::from("support"));
+        spec.expect("the site has it").agent_announcement = Some(blob);
+        let mut bench = Bench::with(told).await;
+        let (call, caller, far) = bench.queued().await;
+        let (c, f) = (caller.n(), far.n());
+        bench.event(call, far, answer());
+        bench
+            .expect(&[&format!("confirm {f}"), &format!("hear {f} whisper")])
+            .await;
+        // The greeting he heard is over: he hears music, not yet the agent.
+        bench.event(
+            call,
+            caller,
+            LegEvent::Played(Audio::Prompt(BlobId([1; 32]))),
+        );
+        bench.expect(&[&format!("hear {c} music")]).await;
+        let before = bench.commits();
+        let key = Key::parse('#').expect("a key");
+        let over = if by_key {
+            LegEvent::Key(key)
+        } else {
+            LegEvent::Played(Audio::Whisper(blob))
+        };
+        bench.event(call, far, over);
+        bench
+            .expect(&[&format!("hear {f} bridge"), &format!("hear {c} bridge")])
+            .await;
+        assert_eq!(bench.commits(), before, "nothing of it is committed");
+    }
+}
+
+#[tokio::test]
+async fn an_agent_offered_a_caller_who_is_leaving_is_not_rung_and_free_at_once() {
+    let mut bench = Bench::new().await;
+    let (call, caller) = bench.call("4008").await;
+    let c = caller.n();
+    bench.expect(&[&format!("prepare {c}")]).await;
+    bench.event(call, caller, answer());
+    bench
+        .expect(&[&format!("answer {c}"), &format!("hear {c} prompt")])
+        .await;
+    // The offer is committed, and before anybody looks at it the caller leaves.
+    bench.sign_in("eve");
+    let far = bench.far_leg(call);
+    assert_ne!(far, caller);
+    bench.event(call, caller, ended(Cause::NORMAL));
+    bench
+        .expect(&[&format!("forget {c}"), &format!("end {} 200", far.n())])
+        .await;
+    bench.over(call).await;
+    assert_eq!(
+        bench.exchange.records()[0].disposition,
+        Disposition::Abandoned
+    );
+    let state = bench.exchange.state();
+    let eve = (site::tenant(), AgentId::from("eve"));
+    assert_eq!(state.read().agents[&eve].missed, 0);
 }

@@ -44,6 +44,10 @@ pub const NAME_LETTERS_MAX: usize = 64;
 /// Letters of a generated password: 20 of 32 possible letters each, 100 bits.
 pub const PASSWORD_LETTERS: usize = 20;
 
+/// Length of what an agent hears before he hears the caller, ms; a longer one is refused. The
+/// caller waits that long after the answer.
+pub const AGENT_ANNOUNCEMENT_MS_MAX: u64 = 10_000;
+
 /// Bytes of a request body, other than a site upload.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
 

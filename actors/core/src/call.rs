@@ -296,6 +296,8 @@ pub struct LegRow {
     pub ended_at: Option<TimeMs>,
     /// Why it ended.
     pub cause: Option<Cause>,
+    /// It answered when it was wanted no more.
+    pub late: bool,
     /// What a new owner resumes from: the caller's INVITE until it is answered, then the
     /// dialog. `None` while nothing of the leg can be resumed.
     pub checkpoint: Option<Vec<u8>>,
@@ -305,6 +307,12 @@ impl LegRow {
     /// True until its end was seen.
     pub fn is_live(&self) -> bool {
         self.seen != Seen::Ended
+    }
+
+    /// True for an agent whose answer came when the caller was no longer his to take: he may
+    /// be told so, and the record of the call does not wait for him.
+    pub fn is_parting(&self) -> bool {
+        self.late && self.is_live() && matches!(self.role, LegRole::Agent(_))
     }
 }
 
@@ -535,6 +543,8 @@ pub struct CallRow {
     pub greeting: Option<BlobId>,
     /// Music for whoever is held.
     pub hold_music: Option<BlobId>,
+    /// What the agent who answered hears before he hears the caller.
+    pub announcement: Option<BlobId>,
     /// Queues left for another destination by rule, oldest first.
     pub exits: Vec<Exit>,
     /// When two-way talk began.
@@ -549,6 +559,8 @@ pub struct CallRow {
     pub held_ms: u64,
     /// How it will be recorded, once decided.
     pub ending: Option<(Disposition, Cause)>,
+    /// The record is written; only agents who answered too late are still being told so.
+    pub recorded: bool,
     /// Rises with every change of the row.
     pub seq: u64,
 }
@@ -567,6 +579,18 @@ impl CallRow {
     /// The caller's leg.
     pub fn caller(&self) -> Option<&LegRow> {
         self.legs.first()
+    }
+
+    /// The leg of the agent who is told whose call it is, and what he is told.
+    pub fn announced(&self) -> Option<(LegId, BlobId)> {
+        let agent = match &self.stage {
+            Stage::Bridged { far } => *far,
+            Stage::Dialling { near, .. } => (*near)?,
+            _ => return None,
+        };
+        let leg = self.leg(agent).filter(|leg| !leg.held)?;
+        let announcement = self.announcement?;
+        matches!(leg.role, LegRole::Agent(_)).then_some((agent, announcement))
     }
 
     /// Keeps the time of hold up to date: to be called when a leg or the stage changed.

@@ -46,6 +46,8 @@ pub enum Audio {
     Say(Language, Announcement),
     /// An advert the caller asked for, once.
     Advert(BlobId),
+    /// What only the agent hears before he hears the caller, once.
+    Whisper(BlobId),
     /// Music, without end.
     Music(BlobId),
     /// A confirmation tone, once.
@@ -63,6 +65,9 @@ pub struct LegObserved {
     pub phase: Phase,
     /// What it hears.
     pub audio: Audio,
+    /// The announcement before the bridge has been played to it, was cut short by key, or may
+    /// have been when the leg was taken up.
+    pub announced: bool,
 }
 
 /// A call as its owner sees it.
@@ -132,10 +137,15 @@ pub fn outstanding(row: Option<&CallRow>, observed: &CallObserved) -> Vec<Effect
             let seen = observed.legs.get(&caller.id);
             seen.is_some_and(|seen| seen.known)
         });
+    // His end is being committed: nobody is rung for him any more.
+    let caller = row.caller().filter(|leg| leg.role == LegRole::Caller);
+    let left = caller
+        .and_then(|caller| observed.legs.get(&caller.id))
+        .is_some_and(|seen| seen.phase == Phase::Gone);
     for leg in &row.legs {
         let seen = observed.legs.get(&leg.id).cloned().unwrap_or_default();
         let step = leg_step(row, leg, &seen, rings);
-        let early = matches!(step, Some(Effect::Invite(_))) && !taken_up;
+        let early = matches!(step, Some(Effect::Invite(_))) && (left || !taken_up);
         effects.extend(step.filter(|_| !early));
         let audio = desired_audio(row, leg, observed);
         if seen.phase < Phase::Ending && audio != seen.audio && hears(&seen, audio) {
@@ -185,17 +195,20 @@ fn desired_audio(row: &CallRow, leg: &LegRow, observed: &CallObserved) -> Audio 
     let caller = row.caller().map(|leg| leg.id);
     let incoming = Some(leg.id) == caller;
     match &row.stage {
-        Stage::Waiting if incoming => match (row.greeting, &row.visit) {
-            (Some(greeting), _) if !observed.greeted => Audio::Prompt(greeting),
-            (_, Some(visit)) => waiting_audio(visit, observed),
-            (_, None) => Audio::Silence,
-        },
+        Stage::Waiting if incoming => waiting_audio(row, observed),
         // Diverted out of a queue: he waits on for somebody's answer.
         Stage::Ringing { .. } if incoming && leg.seen == Seen::Answered => {
             row.hold_music.map_or(Audio::Silence, Audio::Music)
         }
+        // The caller goes on hearing what he heard.
+        Stage::Bridged { .. } if incoming && whispered(row, observed).is_some() => {
+            waiting_audio(row, observed)
+        }
         Stage::Bridged { far } if incoming => bridged_audio(row, leg, Some(*far)),
-        Stage::Bridged { far } if *far == leg.id => bridged_audio(row, leg, caller),
+        Stage::Bridged { far } if *far == leg.id => match whispered(row, observed) {
+            Some(announcement) => Audio::Whisper(announcement),
+            None => bridged_audio(row, leg, caller),
+        },
         Stage::Ringing { .. } if incoming => observed.early.map_or(Audio::Silence, Audio::Bridge),
         Stage::Ringing { .. } if observed.early == Some(leg.id) => {
             caller.map_or(Audio::Silence, Audio::Bridge)
@@ -203,7 +216,8 @@ fn desired_audio(row: &CallRow, leg: &LegRow, observed: &CallObserved) -> Audio 
         // Early media of the agent's own phone is none of the customer's.
         Stage::Dialling { near, .. } if *near == Some(leg.id) => {
             let early = observed.early.filter(|early| *early != leg.id);
-            early.map_or(Audio::Ringing, Audio::Bridge)
+            let dials = early.map_or(Audio::Ringing, Audio::Bridge);
+            whispered(row, observed).map_or(dials, Audio::Whisper)
         }
         Stage::Dialling { near, .. } if observed.early == Some(leg.id) => {
             near.map_or(Audio::Silence, Audio::Bridge)
@@ -214,8 +228,25 @@ fn desired_audio(row: &CallRow, leg: &LegRow, observed: &CallObserved) -> Audio 
     }
 }
 
-/// What a waiting caller hears: an advert he asked for, what he is told, or music.
-fn waiting_audio(visit: &Visit, observed: &CallObserved) -> Audio {
+/// What an agent is to hear before he hears the caller, or the customer being dialled; `None`
+/// when that is over.
+pub fn whispered(row: &CallRow, observed: &CallObserved) -> Option<BlobId> {
+    let (agent, announcement) = row.announced()?;
+    let seen = observed.legs.get(&agent);
+    (!seen.is_some_and(|leg| leg.announced)).then_some(announcement)
+}
+
+/// What a waiting caller hears: the greeting, then what the queue has for him.
+fn waiting_audio(row: &CallRow, observed: &CallObserved) -> Audio {
+    match (row.greeting, &row.visit) {
+        (Some(greeting), _) if !observed.greeted => Audio::Prompt(greeting),
+        (_, Some(visit)) => queue_audio(visit, observed),
+        (_, None) => Audio::Silence,
+    }
+}
+
+/// What a queue has for a caller: an advert he asked for, what he is told, or music.
+fn queue_audio(visit: &Visit, observed: &CallObserved) -> Audio {
     match (visit.advert, observed.say) {
         (Some(advert), _) if observed.adverts < visit.adverts => Audio::Advert(advert),
         (_, Some((language, announcement))) => Audio::Say(language, announcement),
@@ -243,6 +274,7 @@ fn hears(seen: &LegObserved, audio: Audio) -> bool {
         Audio::Prompt(_)
         | Audio::Say(..)
         | Audio::Advert(_)
+        | Audio::Whisper(_)
         | Audio::Music(_)
         | Audio::Tone(_)
         | Audio::Ringing => seen.phase == Phase::Up,

@@ -212,6 +212,8 @@ pub struct QueueSpec {
     pub missed_max: u32,
     /// Music for waiting callers.
     pub music: Option<BlobId>,
+    /// What an agent who answers hears before caller and agent hear each other.
+    pub agent_announcement: Option<BlobId>,
     /// Target of the service level, ms.
     pub sl_ms: u64,
     /// Who leaves before this does not count against the service level, ms.
@@ -243,6 +245,7 @@ impl QueueSpec {
             wrap_ms,
             missed_max,
             music: None,
+            agent_announcement: None,
             sl_ms: limits::SL_TARGET_MS,
             short_abandon_ms: limits::SHORT_ABANDON_MS,
             sl_formula: Formula::default(),

@@ -20,7 +20,7 @@ use crate::render::{self, Output, shape};
 use crate::{limits, text};
 
 /// Keys whose value is the path of a file to send along.
-const FILE_KEYS: [&str; 4] = ["greeting", "music", "advert", "file"];
+const FILE_KEYS: [&str; 5] = ["greeting", "music", "advert", "agent_announcement", "file"];
 
 /// Runs a verb of the site.
 pub fn run(session: &Session, verb: SiteVerb) -> Result<Exit, Failure> {

@@ -104,6 +104,7 @@ fn call(from: &Side, to: SocketAddr) -> (Leg, Events) {
         sdp: Some(SDP.to_owned()),
         headers: Vec::new(),
         credentials: None,
+        keeps_crossed: false,
     };
     (
         from.endpoint.invite(spec, channel_sink(sender)).unwrap(),

@@ -44,6 +44,9 @@ pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(4);
 pub const RATE_SOURCES_MAX: usize = 65_536;
 /// Datagrams read from one socket before other tasks get a turn.
 pub const RECEIVE_BATCH_MAX: usize = 64;
+/// How long a leg whose 2xx crossed our CANCEL waits for its owner to end it. An owner who has
+/// something to say first takes 5 s at most.
+pub const CROSSED_MAX: Duration = Duration::from_secs(6);
 /// How often a re-INVITE refused with 491 or 500 is tried again.
 pub const GLARE_RETRIES_MAX: u32 = 4;
 /// How often an INVITE refused with 422 is tried again with a longer session interval.

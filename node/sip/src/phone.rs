@@ -234,6 +234,7 @@ impl Phone {
                 user: self.config.user.clone(),
                 password: self.config.password.clone(),
             }),
+            keeps_crossed: false,
         };
         Ok(self.endpoint.invite(spec, sink)?)
     }

@@ -80,12 +80,14 @@ pub(crate) enum LegTimer {
     Refresh,
     /// The peer's session refresh is overdue.
     Expire,
+    /// The owner has not ended a leg whose answer crossed our CANCEL.
+    Crossed,
     /// Forget the ended leg.
     Linger,
 }
 
 impl LegTimer {
-    pub(crate) const COUNT: usize = 8;
+    pub(crate) const COUNT: usize = 9;
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

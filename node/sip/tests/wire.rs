@@ -3,11 +3,11 @@
 
 mod common;
 
-use common::{END, SDP, Script, Seen, events, next_token, sdp, side, side_with};
+use common::{END, SDP, Script, Seen, events, next_token, sdp, side, side_with, spec};
 use strowger_sip::leg::{By, LegEvent};
 use strowger_sip::message::{HeaderName, Message, Request, Response, parse, response_to};
 use strowger_sip::stats::Drop;
-use strowger_sip::transport::RateLimits;
+use strowger_sip::transport::{Flow, RateLimits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -90,6 +90,44 @@ async fn a_200_that_crosses_the_cancel_is_acknowledged_and_ended() {
         LegEvent::Failed { status: 487, .. }
     ));
     assert_eq!(events.try_next(), None);
+}
+
+#[tokio::test]
+async fn a_200_that_crosses_the_cancel_stays_for_its_owner_to_end_but_not_for_long() {
+    let us = side();
+    for ends in [true, false] {
+        let script = Script::new().await;
+        let (sink, mut events) = events();
+        let mut spec = spec(
+            Flow::udp(us.address, script.address()),
+            Some(SDP.to_owned()),
+        );
+        spec.keeps_crossed = true;
+        let leg = us.endpoint.invite(spec, sink).unwrap();
+        let (invite, _) = script.request("INVITE").await;
+        let rings = response_to(&invite, 180, "", Some("one"));
+        script.send(rings.to_bytes(), us.address).await;
+        assert_eq!(events.next().await, LegEvent::Ringing);
+        leg.bye(Some(26)).unwrap();
+        script.request("CANCEL").await;
+        let answer = ok(&invite, &script, "one").to_bytes();
+        script.send(&answer, us.address).await;
+        script.request("ACK").await;
+        let crossed = events.next().await;
+        assert_eq!(crossed, LegEvent::Crossed { sdp: Some(sdp(2)) });
+        assert!(leg.dialog().is_some(), "it can be told to an heir");
+        if ends {
+            leg.bye(Some(26)).unwrap();
+        }
+        let (bye, _) = script.request("BYE").await;
+        assert_eq!(bye.headers.q850(), Some(26));
+        let done = response_to(&bye, 200, "", None);
+        script.send(done.to_bytes(), us.address).await;
+        let by = By::Us;
+        let q850 = Some(26);
+        assert_eq!(events.next().await, LegEvent::Ended { by, q850 });
+        assert_eq!(events.try_next(), None);
+    }
 }
 
 #[tokio::test]

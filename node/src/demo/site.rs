@@ -26,7 +26,7 @@ const SAMPLE_SOUNDS: [(&str, &[u8]); 2] = [
     ("hold.wav", include_bytes!("../../demo/hold.wav")),
 ];
 /// Keys whose value names a file.
-const FILE_KEYS: [&str; 4] = ["greeting", "music", "advert", "file"];
+const FILE_KEYS: [&str; 5] = ["greeting", "music", "advert", "agent_announcement", "file"];
 
 /// A site with the files it names, checked.
 #[derive(Debug)]

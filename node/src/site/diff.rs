@@ -240,6 +240,10 @@ fn queue_fields(spec: &QueueSpec) -> Fields {
         ("wrap_s", (spec.wrap_ms / 1_000).to_string()),
         ("missed_max", spec.missed_max.to_string()),
         ("music", optional(spec.music.as_ref().map(short).as_ref())),
+        (
+            "agent_announcement",
+            optional(spec.agent_announcement.as_ref().map(short).as_ref()),
+        ),
         ("sl_s", (spec.sl_ms / 1_000).to_string()),
         (
             "short_abandon_s",

@@ -104,6 +104,7 @@ impl Rest<'_> {
         let short_abandon_ms = number("short_abandon_s", 5, 0..=600)? * 1_000;
         let sl_formula = formula(&mut part)?;
         let music = part.text("music")?;
+        let agent_announcement = part.text("agent_announcement")?;
         let comfort = self.comfort(&mut part)?;
         let skills = part.text("skills")?;
         let steps = part.sections("relax")?;
@@ -124,12 +125,16 @@ impl Rest<'_> {
             relax.push(self.step(step, latest)?);
         }
         let music = music.map(|music| self.sound(&music)).transpose()?;
+        let agent_announcement = agent_announcement
+            .map(|sound| self.short_sound(&sound, limits::AGENT_ANNOUNCEMENT_MS_MAX))
+            .transpose()?;
         let spec = QueueSpec {
             strategy,
             ring_ms,
             wrap_ms,
             missed_max: u32::try_from(missed_max).unwrap_or(u32::MAX),
             music,
+            agent_announcement,
             sl_ms,
             short_abandon_ms,
             sl_formula,

@@ -140,8 +140,8 @@ impl<'d, 't, 'a> Reading<'d, 't, 'a> {
 /// What is read once all sections are known.
 pub(super) struct Rest<'a> {
     attachments: &'a BTreeMap<String, Vec<u8>>,
-    /// Sounds already read, by path.
-    sounds: BTreeMap<String, BlobId>,
+    /// Sounds already read, with their lengths in ms, by path.
+    sounds: BTreeMap<String, (BlobId, u64)>,
     pub(super) read: SiteRead,
     /// Names whose meaning is known only when everything has been read.
     pub(super) named: Named,
@@ -404,12 +404,29 @@ impl<'a> Rest<'a> {
         Ok(bytes)
     }
 
+    /// A sound that may last so long at most.
+    pub(super) fn short_sound(&mut self, path: &At<String>, most_ms: u64) -> Result<BlobId, Fault> {
+        let (id, ms) = self.measured(path)?;
+        if ms <= most_ms {
+            return Ok(id);
+        }
+        let seconds = |ms: u64| format!("{}.{:03} s", ms / 1_000, ms % 1_000);
+        let what = format!("the sound \"{}\" lasts {}", path.value, seconds(ms));
+        let next = format!("use one of at most {}", seconds(most_ms));
+        Err(Fault::new(code::SITE_SOUND, what, next).at(path.place.clone()))
+    }
+
     pub(super) fn sound(&mut self, path: &At<String>) -> Result<BlobId, Fault> {
+        self.measured(path).map(|(id, _)| id)
+    }
+
+    /// A sound with its length, ms.
+    fn measured(&mut self, path: &At<String>) -> Result<(BlobId, u64), Fault> {
         if let Some(known) = self.sounds.get(&path.value) {
             return Ok(*known);
         }
         let bytes = self.attachment(path)?;
-        strowger_media::Clip::from_wav(bytes).map_err(|error| {
+        let clip = strowger_media::Clip::from_wav(bytes).map_err(|error| {
             let what = format!("the sound \"{}\" cannot be played: {error}", path.value);
             let next = "use a WAV file with PCM 16 bit or G.711, such as 8 kHz mono";
             Fault::new(code::SITE_SOUND, what, next).at(path.place.clone())
@@ -418,8 +435,9 @@ impl<'a> Rest<'a> {
         let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         self.read.site.blobs.insert(id, size);
         self.read.blobs.insert(id, bytes.to_vec());
-        self.sounds.insert(path.value.clone(), id);
-        Ok(id)
+        let sound = (id, clip.duration_ms());
+        self.sounds.insert(path.value.clone(), sound);
+        Ok(sound)
     }
 }
 

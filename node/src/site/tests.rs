@@ -86,8 +86,13 @@ trunk = "peer"
 
 /// A short tone: 8 kHz mono, PCM 16 bit.
 fn wav() -> Vec<u8> {
-    let samples: Vec<u8> = (0..800i16)
-        .flat_map(|n| ((n % 20 - 10) * 500).to_le_bytes())
+    wav_of(800)
+}
+
+fn wav_of(samples: u32) -> Vec<u8> {
+    let samples: Vec<u8> = (0..samples)
+        .map(|n| i16::try_from(n % 20).expect("small"))
+        .flat_map(|n| ((n - 10) * 500).to_le_bytes())
         .collect();
     let size = u32::try_from(samples.len()).expect("short");
     let mut bytes = b"RIFF".to_vec();
@@ -111,6 +116,8 @@ fn attachments() -> BTreeMap<String, Vec<u8>> {
             b"extension,password\n2001,geheim\n".to_vec(),
         ),
         ("hello.wav".to_owned(), wav()),
+        ("ten.wav".to_owned(), wav_of(80_000)),
+        ("long.wav".to_owned(), wav_of(80_400)),
         ("noise.wav".to_owned(), b"RIFF....WAVEnothing".to_vec()),
         (
             "bad.csv".to_owned(),
@@ -176,6 +183,18 @@ fn the_documented_site_is_read() {
 }
 
 #[test]
+fn agents_are_announced_what_lasts_ten_seconds_at_most() {
+    let key = "ring_s = 15\nagent_announcement = \"ten.wav\"";
+    let text = GOOD.replacen("ring_s = 15", key, 1);
+    let read = read("s", &text, &attachments()).expect("valid");
+    let queue = &read.site.queues[&QueueName::from("main")];
+    let blob = queue.agent_announcement.expect("written");
+    assert_eq!(read.site.blobs.get(&blob), Some(&160_044));
+    let second = &read.site.queues[&QueueName::from("second")];
+    assert_eq!(second.agent_announcement, None);
+}
+
+#[test]
 fn mistakes_name_code_line_and_remedy() {
     let table = [
         ("ring_s = 15", "rings = 15", "SW0202", "", "`ring_s`"),
@@ -206,6 +225,20 @@ fn mistakes_name_code_line_and_remedy() {
             "advert =",
         ),
         ("ring_s = 15", "max_wait_s = 60", "SW0203", "", "overflow"),
+        (
+            "ring_s = 15",
+            "agent_announcement = \"long.wav\"",
+            "SW0207",
+            "",
+            "lasts 10.050 s",
+        ),
+        (
+            "ring_s = 15",
+            "agent_announcement = \"noise.wav\"",
+            "SW0207",
+            "",
+            "WAV",
+        ),
         (
             "ring_s = 15",
             "callback_after_s = 30",

@@ -17,7 +17,6 @@ use parking_lot::Mutex;
 use strowger_actors::ports::{Answer, LegEvent, Legs};
 use strowger_core::call::{CallRow, Cause, Confirmation, LegRole};
 use strowger_core::ids::{CallId, LegId};
-use strowger_core::ivr::speech::Key;
 use strowger_core::outstanding::Audio;
 use strowger_media::{PlayToken, Repeat, Tone};
 use strowger_sip::leg::{By, Leg, LegEvent as SipEvent};
@@ -28,6 +27,7 @@ use tracing::{debug, info, warn};
 use self::resume::Unresumed;
 use super::Shared;
 use super::checkpoint::{Checkpoint, KeptInvite};
+use super::parting::{self, Parting};
 use super::reports::Report;
 use super::session::{Offer, Session, SessionError};
 use super::sound::key_of;
@@ -49,11 +49,11 @@ pub struct LegTable {
 }
 
 /// One leg.
-struct Entry {
+pub(super) struct Entry {
     call: CallId,
     address: IpAddr,
     incoming: bool,
-    sip: Option<Leg>,
+    pub(super) sip: Option<Leg>,
     sip_call_id: String,
     /// The caller's INVITE, until the session changes.
     kept: Option<KeptInvite>,
@@ -69,6 +69,8 @@ struct Entry {
     refused: Option<Cause>,
     /// Reports kept until the call's actor runs.
     backlog: Vec<LegEvent>,
+    /// Whether its far end is told that the caller left.
+    pub(super) parting: Parting,
 }
 
 impl LegTable {
@@ -95,7 +97,7 @@ impl LegTable {
         Some((entry.call, audio))
     }
 
-    fn with<T>(&self, leg: LegId, act: impl FnOnce(&mut Entry) -> T) -> Option<T> {
+    pub(super) fn with<T>(&self, leg: LegId, act: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         self.legs.lock().get_mut(&leg).map(act)
     }
 
@@ -104,8 +106,8 @@ impl LegTable {
         self.legs.lock().get(&leg).map(|entry| entry.call)
     }
 
-    /// The SIP leg and call of an entry.
-    fn sip(&self, leg: LegId) -> Option<Leg> {
+    /// The SIP leg of an entry.
+    pub(super) fn sip(&self, leg: LegId) -> Option<Leg> {
         self.legs.lock().get(&leg)?.sip.clone()
     }
 }
@@ -128,6 +130,7 @@ impl Entry {
             ended: false,
             refused: None,
             backlog: Vec::new(),
+            parting: Parting::default(),
         }
     }
 
@@ -154,7 +157,22 @@ impl Entry {
         Checkpoint::Dialog(Box::new(dialog)).bytes()
     }
 
-    fn facts(&self) -> Answer {
+    /// True once the far end has described its audio.
+    pub(super) fn has_agreed(&self) -> bool {
+        let session = self.session.as_ref();
+        session.is_some_and(|session| session.agreed.is_some())
+    }
+
+    /// Notes that something is played from now on.
+    pub(super) fn next_play(&mut self, audio: Audio) -> PlayToken {
+        self.plays += 1;
+        let token = PlayToken(self.plays);
+        self.playing = Some((token, audio));
+        token
+    }
+
+    /// What a call is told of an answer.
+    pub(super) fn facts(&self) -> Answer {
         let dialog = self.sip.as_ref().and_then(Leg::dialog);
         Answer {
             sip_call_id: self.sip_call_id.clone(),
@@ -206,7 +224,7 @@ fn ended(cause: Cause) -> LegEvent {
 }
 
 /// Passes a report to the call's actor, or keeps it until there is one.
-fn report(shared: &Shared, leg: LegId, event: LegEvent) {
+pub(super) fn report(shared: &Shared, leg: LegId, event: LegEvent) {
     let mut legs = shared.legs.legs.lock();
     let Some(entry) = legs.get_mut(&leg) else {
         return;
@@ -253,7 +271,11 @@ fn take(shared: &Arc<Shared>, leg: LegId, event: SipEvent) {
             let early_media = accept(shared, leg, &sdp).is_ok();
             report(shared, leg, LegEvent::Alerting { early_media });
         }
+        SipEvent::Answered { sdp, .. } if parting::is_ended(shared, leg) => {
+            parting::crossed(shared, leg, sdp.as_deref());
+        }
         SipEvent::Answered { sdp, .. } => answered(shared, leg, sdp.as_deref()),
+        SipEvent::Crossed { sdp } => parting::crossed(shared, leg, sdp.as_deref()),
         SipEvent::Acked { sdp: Some(sdp) } => {
             if let Err(why) = accept(shared, leg, &sdp) {
                 info!(%leg, %why, "the answer in an ACK cannot be taken");
@@ -277,7 +299,9 @@ fn take(shared: &Arc<Shared>, leg: LegId, event: SipEvent) {
             report(shared, leg, ended(Cause { q850, ..normal }));
         }
         SipEvent::Reinvited { sdp } => reinvited(shared, leg, sdp.as_deref()),
-        SipEvent::Info { content_type, body } => pass_info(shared, leg, &content_type, body),
+        SipEvent::Info { content_type, body } => {
+            super::info::pass(shared, leg, &content_type, body);
+        }
         SipEvent::ReinviteAnswered { sdp: Some(sdp) } => {
             if let Err(why) = accept(shared, leg, &sdp) {
                 info!(%leg, %why, "an answer to our change cannot be taken");
@@ -303,7 +327,7 @@ fn take(shared: &Arc<Shared>, leg: LegId, event: SipEvent) {
 }
 
 /// Takes the far end's description.
-fn accept(shared: &Shared, leg: LegId, sdp: &str) -> Result<(), SessionError> {
+pub(super) fn accept(shared: &Shared, leg: LegId, sdp: &str) -> Result<(), SessionError> {
     let result = shared.legs.with(leg, |entry| {
         entry
             .session
@@ -375,54 +399,6 @@ fn reinvited(shared: &Arc<Shared>, leg: LegId, sdp: Option<&str>) {
     }
 }
 
-/// Passes an INFO on to the other side of the bridge.
-fn pass_info(shared: &Shared, leg: LegId, content_type: &str, body: bytes::Bytes) {
-    let Some(call) = shared.legs.with(leg, |entry| entry.call) else {
-        return;
-    };
-    if let Some(key) = key_of_info(content_type, &body) {
-        super::sound::key_pressed(shared, leg, key);
-    }
-    let other = {
-        let state = shared.state.read();
-        state.calls.get(&call).and_then(|row| match row.stage {
-            strowger_core::call::Stage::Bridged { far } if far == leg => {
-                row.caller().map(|caller| caller.id)
-            }
-            strowger_core::call::Stage::Bridged { far } => Some(far),
-            _ => None,
-        })
-    };
-    if let Some(sip) = other.and_then(|other| shared.legs.sip(other)) {
-        log_refusal(leg, sip.info(content_type, body));
-    }
-}
-
-/// The key an INFO names, in either of the two forms phones use: `Signal=5` in
-/// application/dtmf-relay, the bare key in application/dtmf.
-fn key_of_info(content_type: &str, body: &[u8]) -> Option<Key> {
-    let kind = content_type.split(';').next()?.trim();
-    let text = std::str::from_utf8(body).ok()?;
-    let key = if kind.eq_ignore_ascii_case("application/dtmf-relay") {
-        let mut lines = text.lines().filter_map(|line| line.split_once('='));
-        let (_, value) = lines.find(|(name, _)| name.trim().eq_ignore_ascii_case("signal"))?;
-        value.trim()
-    } else if kind.eq_ignore_ascii_case("application/dtmf") {
-        text.trim()
-    } else {
-        return None;
-    };
-    // Some phones write the event's number for the two signs.
-    let key = match key {
-        "10" => "*",
-        "11" => "#",
-        key => key,
-    };
-    let mut chars = key.chars();
-    let first = chars.next()?;
-    Key::parse(first).filter(|_| chars.next().is_none())
-}
-
 fn end_sip(shared: &Shared, leg: LegId, q850: Option<u16>) {
     if let Some(sip) = shared.legs.sip(leg) {
         log_refusal(leg, sip.bye(q850));
@@ -489,6 +465,9 @@ impl NodeLegs {
         };
         tokio::spawn(async move {
             tokio::time::sleep(patience).await;
+            if let Some(left) = parting::left(&shared, leg) {
+                tokio::time::sleep(left + patience).await;
+            }
             let still = shared.legs.with(leg, |entry| !entry.ended).unwrap_or(false);
             if still {
                 report(&shared, leg, ended(cause));
@@ -498,12 +477,7 @@ impl NodeLegs {
 
     fn play(&self, leg: LegId, audio: Audio) {
         let shared = &self.shared;
-        let token = shared.legs.with(leg, |entry| {
-            entry.plays += 1;
-            let token = PlayToken(entry.plays);
-            entry.playing = Some((token, audio));
-            token
-        });
+        let token = shared.legs.with(leg, |entry| entry.next_play(audio));
         let Some(token) = token else { return };
         let key = key_of(leg);
         let played = match audio {
@@ -511,7 +485,7 @@ impl NodeLegs {
                 let clip = shared.speech.say(language, &announcement);
                 Some(shared.engine.play(key, clip, Repeat::Once, token))
             }
-            Audio::Prompt(blob) | Audio::Advert(blob) => shared
+            Audio::Prompt(blob) | Audio::Advert(blob) | Audio::Whisper(blob) => shared
                 .sounds
                 .clip(blob)
                 .map(|clip| shared.engine.play(key, clip, Repeat::Once, token)),
@@ -651,6 +625,9 @@ impl Legs for NodeLegs {
     }
 
     fn end(&self, leg: LegId, cause: Cause) {
+        if parting::comes_first(&self.shared, leg, cause) {
+            return self.end_by_force(leg);
+        }
         let state = self.shared.legs.with(leg, |entry| {
             (entry.sip.clone(), entry.incoming && !entry.answered)
         });
@@ -692,6 +669,7 @@ impl Legs for NodeLegs {
             Audio::Prompt(_)
             | Audio::Say(..)
             | Audio::Advert(_)
+            | Audio::Whisper(_)
             | Audio::Music(_)
             | Audio::Tone(_)
             | Audio::Ringing => {
@@ -716,30 +694,6 @@ impl Legs for NodeLegs {
         if let Some(sip) = entry.sip.filter(|_| !entry.ended) {
             // Another node speaks for it now.
             sip.forget();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_read_from_both_kinds_of_info() {
-        let key = |kind: &str, body: &str| key_of_info(kind, body.as_bytes()).map(Key::as_char);
-        let relay = "application/dtmf-relay";
-        assert_eq!(key(relay, "Signal=5\r\nDuration=160\r\n"), Some('5'));
-        assert_eq!(key(relay, "Duration=160\r\nSignal= * \r\n"), Some('*'));
-        assert_eq!(key(relay, "signal=11"), Some('#'));
-        assert_eq!(key("Application/DTMF; charset=utf-8", "7\r\n"), Some('7'));
-        for (kind, body) in [
-            (relay, ""),
-            (relay, "Signal=55"),
-            (relay, "Signal="),
-            ("application/dtmf", "x"),
-            ("text/plain", "5"),
-        ] {
-            assert_eq!(key(kind, body), None, "{kind} {body}");
         }
     }
 }

@@ -8,6 +8,8 @@
 //! | [`registrar`] | REGISTER |
 //! | [`admission`] | a new INVITE becomes a call, or is refused |
 //! | [`legs`] | what call actors ask of signalling and media |
+//! | [`info`] | INFO requests: keys, and what one end tells the other |
+//! | [`parting`] | agents who answered too late are told that the caller left |
 //! | [`reports`] | what SIP legs report, bounded for each leg |
 //! | [`session`] | offers, answers and RTP of one leg |
 //! | [`leftovers`] | far ends of calls lost with their node are told |
@@ -25,8 +27,10 @@ pub mod auth;
 pub mod checkpoint;
 mod forward;
 pub mod handler;
+pub mod info;
 pub mod leftovers;
 pub mod legs;
+pub mod parting;
 pub mod qualify;
 pub mod registrar;
 pub mod reports;

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use strowger_actors::ports::LegEvent;
 use strowger_core::ids::{BlobId, LegId};
-use strowger_core::ivr::speech::Key;
+use strowger_core::ivr::speech::{Announcement, Key};
 use strowger_core::outstanding::Audio;
 use strowger_media::{Clip, Event, EventReceiver, LegKey};
 use tracing::{debug, warn};
 
-use super::Shared;
+use super::{Shared, parting};
 
 /// Clips held ready; a site names far fewer. Beyond it the rest is read when played.
 const CLIPS_MAX: usize = 256;
@@ -88,8 +88,10 @@ fn take(shared: &Shared, event: &Event) {
             complete: true,
         } => {
             let Some(id) = leg_of(*leg) else { return };
-            if let Some((call, audio)) = shared.legs.played(id, *token) {
-                tell(shared, call, id, audio);
+            match shared.legs.played(id, *token) {
+                Some((_, Audio::Say(_, Announcement::CallerLeft))) => parting::said(shared, id),
+                Some((call, audio)) => tell(shared, call, id, audio),
+                None => {}
             }
         }
         Event::NoAudio { leg, for_ms } => debug!(%leg, for_ms, "no audio from the far end"),

@@ -107,6 +107,10 @@ impl State {
             near: Some(leg),
         };
         let row = row.clone();
+        let announcement = self.announcement_of(&(row.tenant.clone(), row.queue.clone()));
+        if let Some(call) = self.calls.get_mut(&id) {
+            call.announcement = announcement;
+        }
         let key = (row.tenant.clone(), agent.clone());
         self.count_time(&key);
         if let Some(agent) = self.agents.get_mut(&key) {
@@ -133,6 +137,8 @@ impl State {
             return;
         };
         call.agent = Some(agent.clone());
+        // The customer waits for nothing: the agent was told while he was dialled.
+        call.announcement = None;
         call.visit = Some(Visit {
             queue: queue.1.clone(),
             order: row.order,

@@ -137,6 +137,7 @@ impl State {
             answered_at: None,
             ended_at: None,
             cause: None,
+            late: false,
             checkpoint: arrived.checkpoint,
         };
         self.batch.calls.insert(id);
@@ -162,6 +163,7 @@ impl State {
             visit: None,
             greeting: None,
             hold_music,
+            announcement: None,
             exits: Vec::new(),
             answered_at: None,
             talk_ended_at: None,
@@ -169,6 +171,7 @@ impl State {
             held_since: None,
             held_ms: 0,
             ending: None,
+            recorded: false,
             seq: 1,
         }
     }
@@ -352,6 +355,7 @@ impl State {
             answered_at: None,
             ended_at: None,
             cause: None,
+            late: false,
             checkpoint: None,
         };
         let Some(call) = self.calls.get_mut(&id) else {
@@ -433,6 +437,7 @@ impl State {
         leg.remote = answered.remote.or_else(|| leg.remote.take());
         leg.codec = Some(answered.codec);
         leg.checkpoint = Some(answered.checkpoint);
+        leg.late = matches!(leg.want, Want::End(_));
         let (role, want) = (leg.role.clone(), leg.want);
         self.touch_call(id);
         if matches!(want, Want::End(_)) {
@@ -470,11 +475,15 @@ impl State {
 
     fn agent_answered(&mut self, id: CallId, leg: LegId, agent: AgentId) {
         self.count_expected(id);
+        let announcement = self
+            .waiting_at(id)
+            .and_then(|(queue, _)| self.announcement_of(&queue));
         let counted = self.depart(id, Disposition::Answered);
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
         call.agent = Some(agent.clone());
+        call.announcement = announcement;
         if let Some(visit) = &mut call.visit {
             visit.offers.clear();
             visit.passed_over.clear();

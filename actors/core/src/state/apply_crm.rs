@@ -222,7 +222,7 @@ impl State {
         let row = self
             .calls
             .get_mut(&call)
-            .filter(|row| row.tenant == *tenant);
+            .filter(|row| row.tenant == *tenant && !row.recorded);
         let (Some(row), Some(site)) = (row, site) else {
             return Err(Refusal::NotFound(call.to_string()));
         };

@@ -558,6 +558,7 @@ impl CallRow {
             visit: None,
             greeting: None,
             hold_music: None,
+            announcement: None,
             exits: Vec::new(),
             answered_at: None,
             talk_ended_at: None,
@@ -565,6 +566,7 @@ impl CallRow {
             held_since: None,
             held_ms: 0,
             ending: None,
+            recorded: false,
             seq: 1,
         }
     }

@@ -41,6 +41,10 @@ impl State {
             if call.legs.iter().all(|leg| !leg.is_live()) {
                 broken.push(format!("{} has no live leg", call.id));
             }
+            let parting = |leg: &crate::call::LegRow| !leg.is_live() || leg.is_parting();
+            if call.recorded && !(call.stage == Stage::Clearing && call.legs.iter().all(parting)) {
+                broken.push(format!("{} is recorded and goes on", call.id));
+            }
             if matches!(call.stage, Stage::Waiting) != self.position(call).is_some() {
                 broken.push(format!("{} waits without a place", call.id));
             }

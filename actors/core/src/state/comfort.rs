@@ -8,7 +8,7 @@ use super::event::Value;
 use super::{Deadline, Of, State};
 use crate::call::{CallRow, Cause, Disposition, Exit, ExitCause, LegRole, Stage};
 use crate::floor::figure::{Fact, Subject};
-use crate::ids::{AgentId, CallId, QueueName};
+use crate::ids::{AgentId, BlobId, CallId, QueueName};
 use crate::ivr::speech::{Announcement, Key, Language, Standing};
 use crate::limits;
 use crate::site::{Comfort, QueueSpec, Target};
@@ -24,6 +24,11 @@ impl State {
         let visit = call.visit.as_ref().filter(|_| call.is_waiting())?;
         let spec = self.site(&call.tenant)?.queues.get(&visit.queue)?;
         Some(&spec.comfort)
+    }
+
+    /// What agents hear of a queue's callers before they hear them.
+    pub(super) fn announcement_of(&self, queue: &Of<QueueName>) -> Option<BlobId> {
+        self.queue_spec(queue)?.agent_announcement
     }
 
     /// Pause between two announcements to this waiting caller, ms; `None` = none are made.
@@ -127,7 +132,7 @@ impl State {
     }
 
     /// Queue and place of a waiting call.
-    fn waiting_at(&self, id: CallId) -> Option<(Of<QueueName>, u64)> {
+    pub(super) fn waiting_at(&self, id: CallId) -> Option<(Of<QueueName>, u64)> {
         let call = self.calls.get(&id)?;
         let place = self.position(call)?;
         let queue = call.visit.as_ref()?.queue.clone();

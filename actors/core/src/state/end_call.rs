@@ -1,12 +1,13 @@
 //! The end of a call: first it is cleared (outcome fixed, queue left, every leg to
-//! end), then, when its last leg has gone, closed (agent freed, record written).
+//! end), then, when its last leg has gone, closed (agent freed, record written). Agents who
+//! answered too late may still be told so then: the record does not wait for them.
 //!
 //! Invariant: a call that was admitted, and an attempt of a callback, leave exactly one
 //! record.
 
 use super::event::Value;
 use super::{Deadline, State};
-use crate::call::{Cause, Disposition, LegRole, Seen, Stage, Want};
+use crate::call::{CallRow, Cause, Disposition, LegRole, LegRow, Seen, Stage, Want};
 use crate::cdr::CdrRow;
 use crate::floor::figure::Fact;
 use crate::ids::{CallId, CdrId};
@@ -72,15 +73,53 @@ impl State {
         }
     }
 
-    /// Closes the call when its last leg has ended.
+    /// Closes the call when its last leg has ended; writes its record when only agents are
+    /// left who answered too late.
     pub(super) fn settle(&mut self, id: CallId) {
         let Some(call) = self.calls.get(&id) else {
             return;
         };
-        if call.legs.iter().all(|leg| !leg.is_live()) {
-            let ending = call.ending.unwrap_or((Disposition::Failed, Cause::FAILURE));
-            self.close_call(id, ending);
+        let ending = call.ending.unwrap_or((Disposition::Failed, Cause::FAILURE));
+        let mut live = call.legs.iter().filter(|leg| leg.is_live()).peekable();
+        if live.peek().is_none() {
+            return self.close_call(id, ending);
         }
+        let clearing = call.stage == Stage::Clearing && !call.recorded;
+        if clearing && live.all(LegRow::is_parting) {
+            self.record_early(id, ending);
+        }
+    }
+
+    fn record_early(&mut self, id: CallId, ending: (Disposition, Cause)) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        call.recorded = true;
+        let call = call.clone();
+        self.record(&call, ending);
+        self.touch_call(id);
+    }
+
+    /// Writes the record of a call and counts its talk.
+    fn record(&mut self, call: &CallRow, ending: (Disposition, Cause)) {
+        if call.callback.is_some() && call.attempt == 0 {
+            // It rang at an agent only, and nobody was called.
+            let fields = [
+                ("disposition", Value::from(ending.0.as_str())),
+                ("cdr", Value::Absent),
+                ("talk_ms", Value::from(0u64)),
+            ];
+            return self.event("call.ended", call.id, fields);
+        }
+        let cdr = CdrRow::of(CdrId(self.mint()), call, self.meta.now, ending);
+        self.count_talk(call, cdr.talk_ms);
+        let fields = [
+            ("disposition", Value::from(cdr.disposition.as_str())),
+            ("cdr", cdr.id.to_string().into()),
+            ("talk_ms", cdr.talk_ms.into()),
+        ];
+        self.event("call.ended", call.id, fields);
+        self.batch.cdrs.push(cdr);
     }
 
     /// Ends a call at once: queue left, agent freed, record written, row gone.
@@ -118,24 +157,9 @@ impl State {
         self.calls.remove(&id);
         self.touch_call(id);
         self.attempt_over(id, call.callback, ending.0);
-        if call.callback.is_some() && call.attempt == 0 {
-            // It rang at an agent only, and nobody was called.
-            let fields = [
-                ("disposition", Value::from(ending.0.as_str())),
-                ("cdr", Value::Absent),
-                ("talk_ms", Value::from(0u64)),
-            ];
-            return self.event("call.ended", id, fields);
+        if !call.recorded {
+            self.record(&call, ending);
         }
-        let cdr = CdrRow::of(CdrId(self.mint()), &call, now, ending);
-        self.count_talk(&call, cdr.talk_ms);
-        let fields = [
-            ("disposition", Value::from(cdr.disposition.as_str())),
-            ("cdr", cdr.id.to_string().into()),
-            ("talk_ms", cdr.talk_ms.into()),
-        ];
-        self.event("call.ended", id, fields);
-        self.batch.cdrs.push(cdr);
     }
 
     /// Takes a waiting call out of its queue and counts how it left; what was counted.

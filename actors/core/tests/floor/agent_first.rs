@@ -5,15 +5,15 @@ use proptest::prelude::*;
 use strowger_core::call::{Caller, Cause, Disposition, LegRole};
 use strowger_core::floor::agent::AgentState;
 use strowger_core::floor::callback::{CallbackRow, CallbackState};
-use strowger_core::ids::{CallId, LegId, QueueName};
+use strowger_core::ids::{BlobId, CallId, LegId, QueueName};
 use strowger_core::ivr::speech::Key;
-use strowger_core::outstanding::Audio;
+use strowger_core::outstanding::{Audio, CallObserved, Effect, Phase, outstanding};
 use strowger_core::ports::{RowsRead, Table};
 use strowger_core::site::{RungFirst, Site};
 use strowger_core::state::State;
 use strowger_core::state::command::{Action, CallArrived, Command, Observation, Reply};
 
-use crate::harness::World;
+use crate::harness::{World, answered};
 use crate::rows::Copy;
 use crate::site::{address, site, tenant};
 
@@ -478,4 +478,41 @@ proptest! {
         });
         prop_assert_eq!(figure.entered, figure.left() + waiting);
     }
+}
+
+#[test]
+fn the_agent_is_told_whose_callback_it_is_while_the_customer_is_dialled() {
+    let (mut world, origin) = world();
+    let mut site = agent_first();
+    let told = BlobId([8; 32]);
+    let spec = site.queues.get_mut(&QueueName::from("support"));
+    spec.expect("the site has it").agent_announcement = Some(told);
+    assert_eq!(world.apply_site(site, 1), Reply::Site { version: 2 });
+    works(&mut world, "bob");
+    let (call, leg) = asked(&world, origin);
+    world.set_phase(call, leg, Phase::Proposed);
+    world.observe(call, vec![answered(leg)]);
+    let row = world.row(call);
+    assert_eq!(row.announced(), Some((leg, told)));
+    let mut seen = CallObserved::default();
+    let hears = |seen: &CallObserved| {
+        let effects = outstanding(Some(&row), seen).into_iter();
+        let heard = effects.filter_map(|effect| match effect {
+            Effect::Hear(at, audio) => Some((at, audio)),
+            _ => None,
+        });
+        heard.collect::<Vec<_>>()
+    };
+    seen.legs.entry(leg).or_default().phase = Phase::Up;
+    assert_eq!(hears(&seen), [(leg, Audio::Whisper(told))]);
+    seen.legs.entry(leg).or_default().announced = true;
+    assert_eq!(hears(&seen), [(leg, Audio::Ringing)]);
+    world.run();
+    let customer = world.leg_at(call, DESK);
+    world.answers(call, customer);
+    assert_eq!(
+        world.row(call).announced(),
+        None,
+        "the customer is not kept waiting"
+    );
 }

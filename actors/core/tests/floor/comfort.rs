@@ -126,6 +126,7 @@ fn the_advert_is_played_on_request_and_costs_no_place() {
             known: false,
             phase: Phase::Up,
             audio: Audio::Silence,
+            announced: false,
         };
         observed.legs.insert(leg, up);
         outstanding(Some(&row), &observed)

@@ -47,6 +47,9 @@ pub enum Phone {
     Refuses(u16),
     /// Says nothing at all.
     Silent,
+    /// Rings, and answers in the moment in which it is told to stop. Its leg lasts until
+    /// somebody ends it.
+    Crosses,
 }
 
 pub fn flow(node: u64, port: u16) -> FlowRef {
@@ -565,7 +568,7 @@ impl World {
                 let target = row.and_then(|row| row.leg(leg)?.target.clone());
                 let uri = target.expect("an outgoing leg has a target").uri;
                 match phones.get(&uri).copied().unwrap_or(Phone::Rings) {
-                    Phone::Rings => phase(leg, Phase::Alerting),
+                    Phone::Rings | Phone::Crosses => phase(leg, Phase::Alerting),
                     Phone::Silent => phase(leg, Phase::Calling),
                     Phone::Answers => {
                         phase(leg, Phase::Proposed);
@@ -584,6 +587,7 @@ impl World {
                 seen.known = true;
                 if stands {
                     seen.phase = Phase::Up;
+                    seen.announced = true;
                 }
             }
             Effect::Alert(leg) => phase(leg, Phase::Alerting),
@@ -593,8 +597,18 @@ impl World {
             }
             Effect::Answer(leg) | Effect::Confirm(leg) => phase(leg, Phase::Up),
             Effect::End(leg, cause) => {
-                phase(leg, Phase::Gone);
-                reports.push(ended(leg, cause));
+                let own = row.and_then(|row| row.leg(leg));
+                let uri = own.and_then(|own| own.target.as_ref().map(|target| &target.uri));
+                let crosses = own.is_some_and(|own| {
+                    matches!(own.role, LegRole::Agent(_)) && own.seen == Seen::Fresh
+                }) && uri.and_then(|uri| phones.get(uri)) == Some(&Phone::Crosses);
+                if crosses && matches!(cause, Cause::NORMAL | Cause::ELSEWHERE) {
+                    phase(leg, Phase::Ending);
+                    reports.push(answered(leg));
+                } else {
+                    phase(leg, Phase::Gone);
+                    reports.push(ended(leg, cause));
+                }
             }
             Effect::Hear(leg, audio) => {
                 seen.legs.entry(leg).or_default().audio = audio;
@@ -602,6 +616,7 @@ impl World {
                     Audio::Prompt(_) => seen.greeted = true,
                     Audio::Say(_, Announcement::Waiting(_)) => seen.say = None,
                     Audio::Advert(_) => seen.adverts += 1,
+                    Audio::Whisper(_) => seen.legs.entry(leg).or_default().announced = true,
                     Audio::Tone(_) | Audio::Say(..) => {
                         reports.push(Observation::Confirmed { leg });
                     }

@@ -2,6 +2,7 @@
 //! through the encoded form of commands, with the invariants checked after each entry.
 
 mod agent_first;
+mod answer;
 mod callback;
 mod callback_hours;
 mod calls;

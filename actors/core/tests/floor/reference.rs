@@ -13,7 +13,7 @@ use strowger_core::call::{CallRow, LegRole, PassedOver, Stage};
 use strowger_core::floor::agent::{Activity, AgentRow, AgentState};
 use strowger_core::floor::callback::{CallbackRow, CallbackState};
 use strowger_core::hours::WEEK_MS;
-use strowger_core::ids::{AgentId, CallId, QueueName, TenantId};
+use strowger_core::ids::{AgentId, CallId, LegId, QueueName, TenantId};
 use strowger_core::site::{AgentSpec, QueueSpec, RungFirst, Site, Strategy};
 use strowger_core::state::State;
 
@@ -28,7 +28,12 @@ pub struct Before {
     last_offer: BTreeMap<Key, u64>,
     /// Agents in wrap-up, with its end, ms.
     wrapping: BTreeMap<Key, u64>,
+    /// Agents whose answer came too late: the leg, and what was counted of them.
+    late: BTreeMap<Key, (LegId, Counted)>,
 }
+
+/// Missed in a row, answered, talked, ms.
+type Counted = (u32, u64, u64);
 
 /// A caller, or a callback, who wants an agent.
 #[derive(Clone, Copy)]
@@ -103,7 +108,14 @@ impl Before {
             Activity::WrapUp(until) => Some((key.clone(), until.0)),
             _ => None,
         });
+        let late = state.calls.values();
+        let late = late.flat_map(|call| late_agents(state, call));
+        let late = late.map(|(agent, leg)| {
+            let counted = counted(&state.agents[&agent]);
+            (agent, (leg, counted))
+        });
         Self {
+            late: late.collect(),
             wrapping: wrapping.collect(),
             offers: offers.collect(),
             callbacks: state
@@ -125,6 +137,7 @@ impl Before {
         one_call_each(state);
         places(state);
         self.attempts(state);
+        self.late_answers_cost_nothing(state, freed);
         for one in &made {
             let row = &state.agents[&one.agent];
             assert!(
@@ -221,6 +234,35 @@ impl Before {
             }
         }
         made.len()
+    }
+
+    /// Whoever answered too late is at that call until his leg is over, then free at once,
+    /// with nothing counted; the record of the call is there before that.
+    fn late_answers_cost_nothing(&self, state: &State, freed: Option<&AgentId>) {
+        for (agent, (leg, before)) in &self.late {
+            let Some(row) = state.agents.get(agent) else {
+                continue;
+            };
+            let mut legs = state.calls.values().flat_map(|call| &call.legs);
+            if !legs.any(|one| one.id == *leg && one.is_live()) {
+                assert!(
+                    matches!(row.activity, Activity::Idle | Activity::Offered(_)),
+                    "{} answered too late and is at {:?}",
+                    agent.1,
+                    row.activity
+                );
+            }
+            if freed != Some(&agent.1) {
+                assert_eq!(counted(row), *before, "{} answered too late", agent.1);
+            }
+        }
+        for call in state.calls.values() {
+            let live = call.legs.iter().filter(|leg| leg.is_live()).count();
+            let over = matches!(call.stage, Stage::Clearing);
+            if over && live > 0 && live == late_agents(state, call).len() {
+                assert!(call.recorded, "{} waits with its record", call.id);
+            }
+        }
     }
 
     /// Customers are dialled in their hours only, one attempt at a time, and where the agent
@@ -324,6 +366,36 @@ impl Before {
             Strategy::Random => None,
         }
     }
+}
+
+/// Agents of a call who answered when it was somebody else's or over, with a leg of each.
+fn late_agents(state: &State, call: &CallRow) -> Vec<(Key, LegId)> {
+    let taken = match call.stage {
+        Stage::Bridged { far } => Some(far),
+        Stage::Clearing => None,
+        _ => return Vec::new(),
+    };
+    let mut late = Vec::new();
+    for leg in &call.legs {
+        if let LegRole::Agent(agent) = &leg.role
+            && leg.is_live()
+            && leg.answered_at.is_some()
+            && Some(leg.id) != taken
+            && call.agent.as_ref() != Some(agent)
+        {
+            let key = (call.tenant.clone(), agent.clone());
+            // Who was rung before the customer of a callback is at the call all the same.
+            let row = state.agents.get(&key);
+            if row.is_some_and(|row| row.activity == Activity::Offered(call.id)) {
+                late.push((key, leg.id));
+            }
+        }
+    }
+    late
+}
+
+fn counted(row: &AgentRow) -> Counted {
+    (row.missed, row.calls, row.talk_ms)
 }
 
 /// Nobody has legs of two calls, and whoever has one is at that call.

@@ -135,6 +135,7 @@ impl Machine {
                 self.end_cause = Some(102);
                 self.send_bye(core, By::Lost);
             }
+            LegTimer::Crossed => self.send_bye(core, By::Us),
             LegTimer::Linger => core.remove_leg(self.token),
         }
     }
@@ -385,6 +386,7 @@ impl Machine {
             LegTimer::Glare,
             LegTimer::Refresh,
             LegTimer::Expire,
+            LegTimer::Crossed,
         ] {
             self.disarm(timer);
         }

@@ -59,6 +59,12 @@ pub enum LegEvent {
         /// The peer's Contact.
         contact: Uri,
     },
+    /// UAC: a 2xx that crossed our CANCEL, acknowledged; only where the INVITE asked for it.
+    /// The owner ends the leg; it ends by itself after a few seconds.
+    Crossed {
+        /// The answer.
+        sdp: Option<String>,
+    },
     /// The ACK for our 2xx (first INVITE or re-INVITE) arrived.
     Acked {
         /// The answer, when our 2xx carried the offer.
@@ -231,7 +237,8 @@ impl Leg {
     /// UAC: cancels the INVITE; waits for a provisional response first if none came.
     ///
     /// `Failed` follows (487, or whatever the peer sent). A 2xx that crosses is acknowledged
-    /// and ended, and also reported as `Failed` with 487.
+    /// and ended, and also reported as `Failed` with 487, unless the INVITE asked for
+    /// [`LegEvent::Crossed`].
     ///
     /// # Errors
     /// [`LegError`] when the INVITE was answered or the leg is gone.

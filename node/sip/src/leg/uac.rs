@@ -51,6 +51,9 @@ pub struct InviteSpec {
     pub headers: Vec<(HeaderName, String)>,
     /// Answers a 401 or 407 once.
     pub credentials: Option<Credentials>,
+    /// A 2xx that crosses our CANCEL is acknowledged and reported as `Crossed`, for the owner
+    /// to end; without this it is ended at once.
+    pub keeps_crossed: bool,
 }
 
 /// An INVITE of ours under way.
@@ -68,6 +71,8 @@ pub(super) struct Calling {
     pub(super) backing_off: bool,
     pub(super) attempts: u32,
     pub(super) credentials: Option<Credentials>,
+    /// What [`InviteSpec::keeps_crossed`] says.
+    pub(super) keeps_crossed: bool,
 }
 
 impl Calling {
@@ -83,6 +88,7 @@ impl Calling {
             backing_off: false,
             attempts: 0,
             credentials: None,
+            keeps_crossed: false,
         }
     }
 
@@ -99,6 +105,7 @@ impl Calling {
             backing_off: false,
             attempts: 0,
             credentials: None,
+            keeps_crossed: false,
         }
     }
 
@@ -151,6 +158,7 @@ impl Machine {
         }
         let mut calling = Calling::new(request.clone(), !request.body.is_empty());
         calling.credentials = spec.credentials;
+        calling.keeps_crossed = spec.keeps_crossed;
         self.calling = Some(calling);
         self.send_invite(core, request);
     }
@@ -262,15 +270,21 @@ impl Machine {
     }
 
     fn on_answer(&mut self, core: &Core, response: &Response) {
-        let cancelled = self
-            .calling
-            .as_ref()
-            .is_some_and(|calling| calling.cancelled);
+        let crossed = self.calling.as_ref().filter(|calling| calling.cancelled);
+        let crossed = crossed.map(|calling| calling.keeps_crossed);
         self.dialog.establish(response);
         self.phase = Phase::Up;
-        if cancelled {
+        if let Some(keeps) = crossed {
             self.disarm(LegTimer::CancelOverdue);
             self.send_ack(core, None);
+            if keeps {
+                let sdp = response.sdp();
+                self.dialog.remote_sdp.clone_from(&sdp);
+                // Whatever becomes of its owner, the leg does not outlive this.
+                let longest = core.times().scale(limits::CROSSED_MAX);
+                self.arm(core, LegTimer::Crossed, longest);
+                return self.emit(LegEvent::Crossed { sdp });
+            }
             let bye = self.dialog.request(Method::Bye);
             self.fail(core, 487, "Request Terminated");
             return self.send_request(core, bye);

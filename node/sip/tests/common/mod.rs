@@ -152,6 +152,7 @@ pub fn spec(flow: Flow, sdp: Option<String>) -> strowger_sip::leg::InviteSpec {
         sdp,
         headers: Vec::new(),
         credentials: None,
+        keeps_crossed: false,
     }
 }
 

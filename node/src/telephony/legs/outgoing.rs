@@ -14,7 +14,7 @@ use strowger_sip::transport::{Flow, Protocol};
 use tracing::warn;
 
 use super::super::session::{Offer, Session};
-use super::super::{leftovers, reports};
+use super::super::{leftovers, parting, reports};
 use super::{Entry, NodeLegs, report};
 
 impl NodeLegs {
@@ -58,12 +58,15 @@ impl NodeLegs {
         to.params.clear();
         to.headers.clear();
         let role = call.leg(leg).map(|row| &row.role);
-        let (number, display, failover) = {
+        let (number, display, failover, language) = {
             let state = shared.state.read();
             let role = role.unwrap_or(&LegRole::Caller);
             let (number, display) = state.shown_caller(call, role);
-            (number, display, state.failover(call, role))
+            let language = parting::language(&state, call, role);
+            (number, display, state.failover(call, role), language)
         };
+        let parts = |entry: &mut Entry| entry.parting.language = language;
+        shared.legs.with(leg, parts);
         let host = strowger_sip::message::host_of(address);
         let mut from = NameAddr::new(Uri::sip(Some(&number), &host, None));
         from.display = Some(display).filter(|display| !display.is_empty());
@@ -77,6 +80,7 @@ impl NodeLegs {
             sdp: Some(offer),
             headers: Vec::new(),
             credentials: None,
+            keeps_crossed: language.is_some(),
         };
         let sip = endpoint
             .invite(spec, reports::sink(shared, leg))
