@@ -7,6 +7,7 @@
 
 pub mod api;
 pub mod baresip;
+pub mod capture;
 pub mod cluster;
 pub mod g711;
 pub mod netstring;

@@ -32,6 +32,8 @@ pub enum Policy {
     Refuse(u16),
     /// Sends nothing at all, as a phone without power.
     Silent,
+    /// Rings, and answers in the very moment a CANCEL comes: the two cross.
+    Cross,
 }
 
 pub(super) struct State {
@@ -548,7 +550,9 @@ impl Core {
             "CANCEL" if known => {
                 self.send(&response_to(request, 200).bytes(), from);
                 let record = state.calls.get_mut(&call_id).expect("known");
-                if record.view.phase == Phase::Ringing {
+                if record.view.phase == Phase::Ringing && matches!(policy, Policy::Cross) {
+                    self.respond_invite(record, 200);
+                } else if record.view.phase == Phase::Ringing {
                     self.respond_invite(record, 487);
                     record.view.ended_by_peer = true;
                 }
