@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use strowger_tests::api::Api;
 use strowger_tests::cluster::{Cluster, MUSIC_HZ};
-use strowger_tests::phone::{Phase, Phone, Policy};
+use strowger_tests::phone::{Call, Phase, Phone, Policy};
 use strowger_tests::poll::eventually;
+use strowger_tests::seats::quantile;
 
 const SOON: Duration = Duration::from_secs(15);
 
@@ -164,5 +165,118 @@ fn calls_in_every_state_outlive_their_node() {
         });
         fair.then_some(())
     });
+    assert!(cluster.panics().is_empty(), "{:#?}", cluster.panics());
+}
+
+/// Calls up at once when their node dies, unless `STROWGER_CALLS` says otherwise.
+const CALLS: usize = 100;
+/// What is heard of a kill is heard within this time.
+const WATCH: Duration = Duration::from_secs(5);
+
+/// Kills `victim` under calls that talk by way of it; how long each end heard nothing, ms.
+fn gaps_of_a_kill(cluster: &mut Cluster, victim: u64, calls: usize) -> Vec<f64> {
+    let server = address_of(cluster, victim);
+    let device = Phone::at(
+        "127.0.0.60:6060".parse().expect("an address"),
+        "all",
+        "",
+        620,
+    );
+    device.set_policy(Policy::Answer {
+        after: Duration::ZERO,
+        talk: None,
+    });
+    // The demo trusts this address: one source may send more than a phone would.
+    let caller = Phone::new(local(1), "1001", &cluster.password("1001"), 440);
+    let made: Vec<Call> = (0..calls)
+        .map(|n| {
+            std::thread::sleep(Duration::from_millis(20));
+            caller.call(server, &format!("{}", 3_001 + n))
+        })
+        .collect();
+    for call in &made {
+        assert!(call.answered(SOON), "{:?}", call.view());
+    }
+    let ends: Vec<Call> = made.iter().cloned().chain(device.calls()).collect();
+    assert_eq!(ends.len(), 2 * calls, "each call has two ends");
+    for end in &ends {
+        end.wait(SOON, |_| end.audio().counts().received > 50)
+            .expect("everybody is heard");
+    }
+    ends.iter().for_each(|end| end.audio().reset());
+    std::thread::sleep(Duration::from_secs(1));
+    let before: Vec<f64> = ends.iter().map(gap_ms).collect();
+    println!(
+        "{calls} calls, before the kill: longest gap {:.0} ms",
+        quantile(&before, 1.0)
+    );
+    ends.iter().for_each(|end| end.audio().reset());
+    cluster.kill(victim);
+    std::thread::sleep(WATCH);
+    let gaps: Vec<f64> = ends.iter().map(gap_ms).collect();
+    for end in &ends {
+        assert!(end.view().ended.is_none(), "{:?}", end.view());
+        let last = end.audio().counts().last;
+        assert!(
+            last.is_some_and(|last| last.elapsed() < Duration::from_millis(500)),
+            "{} is heard no more",
+            end.view().peer
+        );
+    }
+    made.iter().for_each(Call::hang_up);
+    for end in &ends {
+        end.ended(SOON).expect("every end is told");
+    }
+    gaps
+}
+
+fn gap_ms(end: &Call) -> f64 {
+    end.audio().counts().gap_max.as_secs_f64() * 1_000.0
+}
+
+#[test]
+#[ignore = "measures on an otherwise idle machine; make test-long runs it"]
+fn how_long_a_hundred_calls_hear_nothing_when_their_node_dies() {
+    let asked = std::env::var("STROWGER_CALLS").ok();
+    let calls = asked.and_then(|text| text.parse().ok()).unwrap_or(CALLS);
+    let mut cluster = Cluster::start("takeover.toml");
+    let leader = cluster.leader();
+    let follower = leader % 3 + 1;
+    for (victim, who) in [(follower, "a follower"), (leader, "the leader")] {
+        let gaps = gaps_of_a_kill(&mut cluster, victim, calls);
+        println!(
+            "{who} killed: {} ends heard nothing for p50 {:.0}, p90 {:.0}, p99 {:.0}, at most {:.0} ms",
+            gaps.len(),
+            quantile(&gaps, 0.5),
+            quantile(&gaps, 0.9),
+            quantile(&gaps, 0.99),
+            quantile(&gaps, 1.0)
+        );
+        for (from, to) in [
+            (0, 40),
+            (40, 60),
+            (60, 80),
+            (80, 100),
+            (100, 150),
+            (150, 300),
+            (300, 5_000),
+        ] {
+            let fits = |gap: &&f64| (f64::from(from)..f64::from(to)).contains(*gap);
+            println!(
+                "  {from:>4} to {to:>4} ms: {}",
+                gaps.iter().filter(fits).count()
+            );
+        }
+        cluster.restart(victim);
+        eventually(SOON, "the node is up again", || {
+            let nodes = cluster.any_api().list("/v1/nodes")?;
+            nodes.iter().all(|node| node["state"] == "up").then_some(())
+        });
+    }
+    let records = cluster.any_api().cdrs().expect("a node answers");
+    let answered = records
+        .iter()
+        .filter(|row| row["disposition"] == "answered");
+    assert_eq!((records.len(), answered.count()), (2 * calls, 2 * calls));
     assert!(cluster.panics().is_empty(), "{:#?}", cluster.panics());
 }
