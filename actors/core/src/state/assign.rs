@@ -98,10 +98,13 @@ impl State {
             .flat_map(BTreeMap::values)
             .copied()
             .collect();
-        for call in waiting {
-            self.take_steps(call);
+        for call in &waiting {
+            self.take_steps(*call);
         }
         self.dispatch = self.derived_dispatch();
+        for call in waiting {
+            self.keep_only_for_who_may_serve(call);
+        }
         self.dispatch.stir_all();
     }
 
@@ -308,6 +311,35 @@ impl State {
         true
     }
 
+    /// Who is meant for a caller and may not serve him any more is not waited for: a step or
+    /// a site may ask for more than the one before.
+    fn keep_only_for_who_may_serve(&mut self, call: CallId) {
+        let Some(row) = self.calls.get(&call) else {
+            return;
+        };
+        let Some(visit) = row
+            .visit
+            .as_ref()
+            .filter(|visit| visit.meant_until.is_some())
+        else {
+            return;
+        };
+        let queue = (row.tenant.clone(), visit.queue.clone());
+        let pool = self.dispatch.pool_of(&queue, visit.step);
+        let pool = pool.and_then(|pool| self.dispatch.pool(pool));
+        let serves = visit
+            .preferred
+            .as_ref()
+            .is_some_and(|agent| pool.is_some_and(|pool| pool.working.contains(agent)));
+        if serves {
+            return;
+        }
+        if let Some(visit) = self.visit_mut(call) {
+            visit.meant_until = None;
+        }
+        self.touch_call(call);
+    }
+
     /// Takes the steps of the queue's rule that the wait has reached, and sets the
     /// deadline of the next one.
     pub(super) fn take_steps(&mut self, call: CallId) {
@@ -336,6 +368,7 @@ impl State {
             visit.step = step;
         }
         self.touch_call(call);
+        self.keep_only_for_who_may_serve(call);
         let step = u64::try_from(step).unwrap_or(u64::MAX);
         let fields = [("step", Value::from(step)), ("skills", rule.into())];
         self.event("call.relaxed", call, fields);

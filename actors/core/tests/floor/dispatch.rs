@@ -419,6 +419,29 @@ fn a_caller_waits_for_the_agent_meant_for_him_and_then_for_anybody() {
 }
 
 #[test]
+fn nobody_waits_for_an_agent_who_may_not_serve_him_any_more() {
+    let mut world = floor(&["a", "b"], |site| {
+        skill(site, "b", &[("lang", 1)]);
+        let queue = support(site);
+        queue.sticky_ms = 60_000;
+        queue.relax = vec![step(10, Some("lang"), &[], &[])];
+    });
+    let talks = world.call("anonymous", "4008");
+    world.agent_answers(talks);
+    let other = world.call("anonymous", "4008");
+    world.agent_answers(other);
+    let call = world.call("anonymous", "4008");
+    assert_eq!(prefer(&mut world, call, "a"), Reply::Done);
+    world.advance(10_000);
+    world.leaves(talks);
+    world.act(Action::Ready { agent: agent("a") });
+    assert_eq!(world.offered_to(call), None, "a does not speak it");
+    world.leaves(other);
+    world.act(Action::Ready { agent: agent("b") });
+    assert_eq!(world.offered_to(call).as_deref(), Some("b"));
+}
+
+#[test]
 fn nobody_waits_for_an_agent_who_cannot_come() {
     let mut world = floor(&["a", "b"], |_| {});
     world.act(Action::SignOut { agent: agent("a") });
