@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use strowger_tests::api::Api;
-use strowger_tests::cluster::{Cluster, MUSIC_HZ};
+use strowger_tests::cluster::{Cluster, MUSIC_HZ, node_number};
 use strowger_tests::phone::{Call, Phase, Phone, Policy};
 use strowger_tests::poll::eventually;
 use strowger_tests::seats::quantile;
@@ -173,65 +173,146 @@ const CALLS: usize = 100;
 /// What is heard of a kill is heard within this time.
 const WATCH: Duration = Duration::from_secs(5);
 
+/// Calls that talk by way of a node, both ends of each: callers first.
+struct Talks {
+    calls: usize,
+    ends: Vec<Call>,
+    _phones: [Phone; 2],
+}
+
+impl Talks {
+    fn begin(cluster: &Cluster, node: u64, calls: usize) -> Self {
+        let server = address_of(cluster, node);
+        let device = "127.0.0.60:6060".parse().expect("an address");
+        let device = Phone::at(device, "all", "", 620);
+        device.set_policy(Policy::Answer {
+            after: Duration::ZERO,
+            talk: None,
+        });
+        // The demo trusts this address: one source may send more than a phone would.
+        let caller = Phone::new(local(1), "1001", &cluster.password("1001"), 440);
+        let mut ends: Vec<Call> = (0..calls)
+            .map(|n| {
+                std::thread::sleep(Duration::from_millis(20));
+                caller.call(server, &format!("{}", 3_001 + n))
+            })
+            .collect();
+        for call in &ends {
+            assert!(call.answered(SOON), "{:?}", call.view());
+        }
+        ends.extend(device.calls());
+        assert_eq!(ends.len(), 2 * calls, "each call has two ends");
+        for end in &ends {
+            end.wait(SOON, |_| end.audio().counts().received > 50)
+                .expect("everybody is heard");
+        }
+        ends.iter().for_each(|end| end.audio().reset());
+        Self {
+            calls,
+            ends,
+            _phones: [caller, device],
+        }
+    }
+
+    /// How long each end heard nothing, ms; everybody is still heard.
+    fn gaps(&self) -> Vec<f64> {
+        for end in &self.ends {
+            assert!(end.view().ended.is_none(), "{:?}", end.view());
+            let last = end.audio().counts().last;
+            let heard = last.is_some_and(|last| last.elapsed() < Duration::from_millis(500));
+            assert!(heard, "{} is heard no more", end.view().peer);
+        }
+        self.ends.iter().map(gap_ms).collect()
+    }
+
+    /// Half of the callers hang up, and all that are left of the called.
+    fn end(&self) {
+        let (callers, called) = self.ends.split_at(self.calls);
+        callers.iter().step_by(2).for_each(Call::hang_up);
+        let told = callers.iter().step_by(2).count();
+        eventually(SOON, "half of the called are told", || {
+            let ended = called.iter().filter(|end| end.view().ended.is_some());
+            (ended.count() == told).then_some(())
+        });
+        let left = called.iter().filter(|end| end.view().ended.is_none());
+        left.for_each(Call::hang_up);
+        for end in &self.ends {
+            end.ended(SOON).expect("every end is told");
+        }
+    }
+}
+
 /// Kills `victim` under calls that talk by way of it; how long each end heard nothing, ms.
 fn gaps_of_a_kill(cluster: &mut Cluster, victim: u64, calls: usize) -> Vec<f64> {
-    let server = address_of(cluster, victim);
-    let device = Phone::at(
-        "127.0.0.60:6060".parse().expect("an address"),
-        "all",
-        "",
-        620,
-    );
-    device.set_policy(Policy::Answer {
-        after: Duration::ZERO,
-        talk: None,
-    });
-    // The demo trusts this address: one source may send more than a phone would.
-    let caller = Phone::new(local(1), "1001", &cluster.password("1001"), 440);
-    let made: Vec<Call> = (0..calls)
-        .map(|n| {
-            std::thread::sleep(Duration::from_millis(20));
-            caller.call(server, &format!("{}", 3_001 + n))
-        })
-        .collect();
-    for call in &made {
-        assert!(call.answered(SOON), "{:?}", call.view());
-    }
-    let ends: Vec<Call> = made.iter().cloned().chain(device.calls()).collect();
-    assert_eq!(ends.len(), 2 * calls, "each call has two ends");
-    for end in &ends {
-        end.wait(SOON, |_| end.audio().counts().received > 50)
-            .expect("everybody is heard");
-    }
-    ends.iter().for_each(|end| end.audio().reset());
+    let talks = Talks::begin(cluster, victim, calls);
     std::thread::sleep(Duration::from_secs(1));
-    let before: Vec<f64> = ends.iter().map(gap_ms).collect();
     println!(
         "{calls} calls, before the kill: longest gap {:.0} ms",
-        quantile(&before, 1.0)
+        quantile(&talks.gaps(), 1.0)
     );
-    ends.iter().for_each(|end| end.audio().reset());
+    talks.ends.iter().for_each(|end| end.audio().reset());
     cluster.kill(victim);
     std::thread::sleep(WATCH);
-    let gaps: Vec<f64> = ends.iter().map(gap_ms).collect();
-    for end in &ends {
-        assert!(end.view().ended.is_none(), "{:?}", end.view());
-        let last = end.audio().counts().last;
-        assert!(
-            last.is_some_and(|last| last.elapsed() < Duration::from_millis(500)),
-            "{} is heard no more",
-            end.view().peer
-        );
-    }
-    made.iter().for_each(Call::hang_up);
-    for end in &ends {
-        end.ended(SOON).expect("every end is told");
-    }
+    let gaps = talks.gaps();
+    talks.end();
     gaps
 }
 
 fn gap_ms(end: &Call) -> f64 {
     end.audio().counts().gap_max.as_secs_f64() * 1_000.0
+}
+
+#[test]
+fn a_node_is_taken_out_of_service_under_calls_and_comes_back() {
+    const CALLS: usize = 20;
+    let mut cluster = Cluster::start("takeover.toml");
+    let node = cluster.leader();
+    let name = node.to_string();
+    let talks = Talks::begin(&cluster, node, CALLS);
+    let calls_of = |cluster: &Cluster| {
+        let nodes = cluster.any_api().list("/v1/nodes")?;
+        let own = nodes
+            .iter()
+            .find(|row| node_number(&row["id"]) == Some(node));
+        own.and_then(|row| row["calls"].as_u64())
+    };
+    assert_eq!(calls_of(&cluster), Some(CALLS as u64));
+    let (code, _, err) = cluster.command(&["node", "drain", &name]);
+    assert_eq!(code, 0, "{err}");
+    eventually(SOON, "the node has no calls any more", || {
+        (calls_of(&cluster)? == 0).then_some(())
+    });
+    std::thread::sleep(Duration::from_secs(2));
+    println!(
+        "drained: {CALLS} calls heard nothing for at most {:.0} ms",
+        quantile(&talks.gaps(), 1.0)
+    );
+    talks.ends.iter().for_each(|end| end.audio().reset());
+    cluster.end(node);
+    std::thread::sleep(Duration::from_secs(2));
+    println!(
+        "ended: they heard nothing for at most {:.0} ms",
+        quantile(&talks.gaps(), 1.0)
+    );
+    cluster.restart(node);
+    let (code, _, err) = cluster.command(&["node", "undrain", &name]);
+    assert_eq!(code, 0, "{err}");
+    talks.gaps();
+    talks.end();
+    let api = cluster.api(node);
+    let records = eventually(SOON, "each call has its record", || {
+        api.cdrs().filter(|rows| rows.len() >= CALLS)
+    });
+    assert_eq!(records.len(), CALLS);
+    for record in &records {
+        assert_eq!(record["disposition"], "answered", "{record:#}");
+    }
+    eventually(SOON, "the node holds addresses again", || {
+        let held = cluster.sip().iter();
+        let own = held.filter(|address| cluster.holder(**address) == node);
+        (own.count() == 2).then_some(())
+    });
+    assert!(cluster.panics().is_empty(), "{:#?}", cluster.panics());
 }
 
 #[test]
