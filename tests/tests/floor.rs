@@ -89,17 +89,19 @@ fn kill_in_turn(cluster: &mut Cluster, load: &Load) -> Vec<f64> {
     kills
 }
 
-/// Talks of one agent in the records may not overlap.
+/// The answered legs to one agent may not overlap in the records.
 fn overlaps(records: &[Value]) -> Vec<String> {
     let mut talks: BTreeMap<&str, Vec<(&str, &str, &str)>> = BTreeMap::new();
     for record in records {
-        if let (Some(agent), Some(from), Some(to), Some(call)) = (
-            record["agent"].as_str(),
-            record["answered_at"].as_str(),
-            record["ended_at"].as_str(),
-            record["call"].as_str(),
-        ) {
-            talks.entry(agent).or_default().push((from, to, call));
+        let call = record["call"].as_str().unwrap_or_default();
+        for leg in answered_out(record) {
+            if let (Some(agent), Some(from), Some(to)) = (
+                leg["party"].as_str(),
+                leg["answered_at"].as_str(),
+                leg["ended_at"].as_str(),
+            ) {
+                talks.entry(agent).or_default().push((from, to, call));
+            }
         }
     }
     let mut found = Vec::new();
@@ -118,16 +120,17 @@ fn overlaps(records: &[Value]) -> Vec<String> {
     found
 }
 
+/// The legs of a record that an agent answered.
+fn answered_out(record: &Value) -> impl Iterator<Item = &Value> {
+    let legs = record["legs"].as_array().into_iter().flatten();
+    legs.filter(|leg| leg["direction"] == "out" && !leg["answered_at"].is_null())
+}
+
 /// Calls answered by more than one agent.
 fn shared(records: &[Value]) -> Vec<&Value> {
-    let answered_by = |record: &Value| {
-        let legs = record["legs"].as_array().cloned().unwrap_or_default();
-        let answered = legs
-            .iter()
-            .filter(|leg| leg["direction"] == "out" && !leg["answered_at"].is_null());
-        answered.count()
-    };
-    let twice = records.iter().filter(|record| answered_by(record) > 1);
+    let twice = records
+        .iter()
+        .filter(|record| answered_out(record).count() > 1);
     twice.map(|record| &record["call"]).collect()
 }
 
