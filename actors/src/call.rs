@@ -498,7 +498,11 @@ impl CallState {
     fn is_ours(&mut self, row: &CallRow) -> bool {
         let here = row.owner == self.context.node;
         let before = self.epoch.replace(row.epoch);
-        if here && before.is_none_or(|epoch| epoch == row.epoch) {
+        if here && before == Some(row.epoch) {
+            return true;
+        }
+        if here && before.is_none() {
+            self.observed.greeted = self.has_been_greeted(row);
             return true;
         }
         for leg in std::mem::take(&mut self.observed).legs.keys() {
@@ -509,7 +513,18 @@ impl CallState {
         self.resuming_since = None;
         self.changes.clear();
         (self.preparing, self.ready, self.lingering) = (None, None, None);
+        self.observed.greeted = here && self.has_been_greeted(row);
         here
+    }
+
+    /// True when a caller whom another owner has answered has heard the greeting to its end.
+    fn has_been_greeted(&self, row: &CallRow) -> bool {
+        let answered_at = row.caller().and_then(|caller| caller.answered_at);
+        let (Some(greeting), Some(at)) = (row.greeting.filter(|_| row.moved), answered_at) else {
+            return false;
+        };
+        let heard_ms = self.context.state.read().meta.now.since(at);
+        self.context.legs.lasts(greeting) <= Duration::from_millis(heard_ms)
     }
 
     /// Carries out one effect; false when it has to wait.

@@ -3,8 +3,10 @@
 //! The daemon implements [`Legs`]; nothing here names SIP or RTP types, so an actor
 //! can be driven by a test without sockets.
 
+use std::time::Duration;
+
 use strowger_core::call::{CallRow, Cause, Codec};
-use strowger_core::ids::{CallId, LegId};
+use strowger_core::ids::{BlobId, CallId, LegId};
 use strowger_core::ivr::speech::Key;
 use strowger_core::outstanding::Audio;
 
@@ -101,6 +103,9 @@ pub trait Legs: Send + Sync + 'static {
 
     /// Changes what a leg hears. `call` gives the tenant's blobs their context.
     fn hear(&self, call: CallId, leg: LegId, audio: Audio);
+
+    /// How long a sound lasts; nothing when it is not here.
+    fn lasts(&self, sound: BlobId) -> Duration;
 
     /// Forgets a leg without a word: its ports are free, nothing is sent for it any more.
     fn forget(&self, leg: LegId);

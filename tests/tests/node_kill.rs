@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use strowger_tests::api::Api;
-use strowger_tests::cluster::{Cluster, MUSIC_HZ, node_number};
+use strowger_tests::cluster::{Cluster, GREETING_HZ, MUSIC_HZ, node_number};
 use strowger_tests::phone::{Call, Phone, Policy};
 use strowger_tests::poll::{eventually, within_time};
 use strowger_tests::sipp::Sipp;
@@ -255,6 +255,8 @@ fn kill_and_check(cluster: &mut Cluster, victim: u64, round: usize) {
     for caller in &callers {
         let ended = caller.call.view().ended.is_some();
         assert!(!ended, "{} was cut off", caller.number);
+        // They had heard the greeting before the kill, and do not hear it again.
+        assert!(!caller.call.audio().hears(GREETING_HZ));
         caller.call.audio().forget();
         caller
             .call

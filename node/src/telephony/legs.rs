@@ -16,7 +16,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use strowger_actors::ports::{Answer, LegEvent, Legs};
 use strowger_core::call::{CallRow, Cause, Confirmation, LegRole};
-use strowger_core::ids::{CallId, LegId};
+use strowger_core::ids::{BlobId, CallId, LegId};
 use strowger_core::outstanding::Audio;
 use strowger_media::{PlayToken, Repeat, Tone};
 use strowger_sip::leg::{By, Leg, LegEvent as SipEvent};
@@ -649,6 +649,11 @@ impl Legs for NodeLegs {
             None => {}
         }
         self.end_by_force(leg);
+    }
+
+    fn lasts(&self, sound: BlobId) -> Duration {
+        let clip = self.shared.sounds.clip(sound);
+        Duration::from_millis(clip.map_or(0, |clip| clip.duration_ms()))
     }
 
     fn may_signal(&self) -> bool {
