@@ -5,6 +5,7 @@
 //! Observations leave in order, one proposal at a time, and are repeated until they
 //! are committed: merging them twice changes nothing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,8 +30,8 @@ pub enum CallMessage {
     Look,
     /// Something happened to a leg.
     Leg(LegId, LegEvent),
-    /// A proposal made under this epoch came back.
-    Proposed(Option<u32>, Result<Reply, DeskError>),
+    /// A proposal made in this tenure came back.
+    Proposed(u32, Result<Reply, DeskError>),
     /// Observations may be proposed again.
     Retry,
     /// The other leg of a bridge had time enough to go as well.
@@ -88,6 +89,8 @@ pub struct CallState {
     /// Epoch under which this node has the call. What was observed under another one is
     /// somebody else's by now.
     epoch: Option<u32>,
+    /// Counts how often the call went away from here and came back.
+    tenure: u32,
     /// A leg waits for its ports, and a timer for the next attempt runs.
     resuming: bool,
     /// When the first leg of the present epoch was to be taken up.
@@ -126,6 +129,7 @@ impl Actor for CallActor {
             lingering: None,
             started: Instant::now(),
             epoch: None,
+            tenure: 0,
             resuming: false,
             resuming_since: None,
             seen: false,
@@ -142,7 +146,7 @@ impl Actor for CallActor {
         match message {
             CallMessage::Look => {}
             CallMessage::Leg(leg, event) => state.leg_event(leg, event, &myself),
-            CallMessage::Proposed(epoch, result) if epoch == state.epoch => {
+            CallMessage::Proposed(tenure, result) if tenure == state.tenure => {
                 state.proposed(result, &myself);
             }
             CallMessage::Proposed(..) => {}
@@ -413,11 +417,11 @@ impl CallState {
             observations: self.outbox.clone(),
         };
         let (desk, myself) = (self.context.desk.clone(), myself.clone());
-        let epoch = self.epoch;
+        let tenure = self.tenure;
         tokio::spawn(async move {
             let result = desk.propose(&command, limits::PROPOSE).await;
             // Nobody is left to hear it when the call has ended meanwhile.
-            let _ = myself.cast(CallMessage::Proposed(epoch, result));
+            let _ = myself.cast(CallMessage::Proposed(tenure, result));
         });
     }
 
@@ -505,16 +509,39 @@ impl CallState {
             self.observed.greeted = self.has_been_greeted(row);
             return true;
         }
-        for leg in std::mem::take(&mut self.observed).legs.keys() {
-            self.context.legs.forget(*leg);
+        let observed = std::mem::take(&mut self.observed);
+        let known = row.legs.iter().map(|leg| leg.id);
+        let known: BTreeSet<LegId> = known.chain(observed.legs.into_keys()).collect();
+        for leg in known {
+            self.context.legs.forget(leg);
         }
-        self.outbox.clear();
+        self.pass_on_ends();
+        self.tenure += 1;
         self.in_flight = 0;
         self.resuming_since = None;
         self.changes.clear();
         (self.preparing, self.ready, self.lingering) = (None, None, None);
         self.observed.greeted = here && self.has_been_greeted(row);
         here
+    }
+
+    /// What a far end has ended is so whoever has the call: it is said once more, and merged
+    /// by whoever applies it. All else that was observed here is out of date.
+    fn pass_on_ends(&mut self) {
+        let told = |one: &Observation| match one {
+            Observation::LegEnded { cause, .. } => *cause != Cause::SILENCE,
+            _ => false,
+        };
+        let observations: Vec<Observation> = self.outbox.drain(..).filter(told).collect();
+        if observations.is_empty() {
+            return;
+        }
+        let (desk, call) = (self.context.desk.clone(), self.call);
+        tokio::spawn(async move {
+            let command = Command::CallObserved { call, observations };
+            // The next owner finds out by itself when this is lost, only later.
+            let _ = desk.propose(&command, limits::PROPOSE).await;
+        });
     }
 
     /// True when a caller whom another owner has answered has heard the greeting to its end.
@@ -540,6 +567,16 @@ impl CallState {
                 let Some(row) = row else { return false };
                 let since = *self.resuming_since.get_or_insert_with(Instant::now);
                 let patient = since.elapsed() < limits::RESUME_MAX;
+                if since.elapsed() > limits::RESUME_GIVEN_UP {
+                    warn!(call = %self.call, %leg, "a leg cannot be taken up here");
+                    self.phase(leg, Phase::Gone);
+                    self.outbox.push(Observation::LegEnded {
+                        leg,
+                        sip_call_id: String::new(),
+                        cause: Cause::FAILURE,
+                    });
+                    return true;
+                }
                 if self.resuming || !legs.resume(row, leg, patient) {
                     if !std::mem::replace(&mut self.resuming, true) {
                         myself.send_after(limits::RESUME_AGAIN, || CallMessage::Resume);

@@ -43,3 +43,6 @@ pub const RESUME_AGAIN: Duration = Duration::from_millis(10);
 
 /// How long the ports of a leg are waited for; then it gets others.
 pub const RESUME_MAX: Duration = Duration::from_millis(500);
+
+/// A leg that cannot be taken up for so long, because its address cannot be had here, is over.
+pub const RESUME_GIVEN_UP: Duration = Duration::from_secs(30);

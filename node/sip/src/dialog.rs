@@ -16,6 +16,12 @@ use serde::{Deserialize, Serialize};
 /// owner may still have sent are never outnumbered by ours.
 pub const IMPORT_CSEQ_JUMP: u32 = 100;
 
+/// What each epoch adds at least: a checkpoint is not renewed with each of our requests, and a
+/// dialog may be taken over again from the same one.
+const EPOCH_CSEQ_STEP: u32 = 100_000;
+/// Epochs after which the steps begin anew, so that numbers stay below 2^31 (RFC 3261 §8.1.1.5).
+const EPOCHS: u32 = 20_000;
+
 /// Which side started the dialog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
@@ -171,11 +177,12 @@ impl Dialog {
         self.build(Method::Ack, self.invite_cseq)
     }
 
-    /// The dialog as another node continues it: a connection died with its owner, so that the
+    /// The dialog as another node continues it, under an epoch above those before: a connection died with its owner, so that the
     /// peer is reached where its Contact says.
     #[must_use]
-    pub fn imported(mut self) -> Self {
-        self.local_cseq += IMPORT_CSEQ_JUMP;
+    pub fn imported(mut self, epoch: u32) -> Self {
+        let least = (epoch % EPOCHS) * EPOCH_CSEQ_STEP;
+        self.local_cseq = least.max(self.local_cseq.saturating_add(IMPORT_CSEQ_JUMP));
         self.flow.connection = None;
         if self.flow.protocol == Protocol::Tcp
             && let Some(listens) = self.remote_target.socket_address()

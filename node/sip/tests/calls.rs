@@ -301,7 +301,7 @@ async fn a_leg_taken_over_by_another_endpoint_goes_on() {
         .unwrap();
     let (sink, mut at_new) = events();
     let before = dialog.local_cseq;
-    let leg = new.endpoint.import(dialog, sink).unwrap();
+    let leg = new.endpoint.import(dialog, 2, sink).unwrap();
     leg.info("text/plain", "hello").unwrap();
     assert!(matches!(at_callee.next().await, LegEvent::Info { .. }));
     assert_eq!(at_new.next().await, LegEvent::Replied { status: 200 });
@@ -326,7 +326,7 @@ async fn an_unacknowledged_answer_is_taken_over_and_acknowledged_by_the_new_owne
         .bind(common::LOOPBACK, a.address.port(), None)
         .unwrap();
     let (sink, _at_new) = events();
-    let leg = new.endpoint.import(dialog, sink).unwrap();
+    let leg = new.endpoint.import(dialog, 2, sink).unwrap();
     leg.ack(None).unwrap();
     assert_eq!(at_callee.next().await, LegEvent::Acked { sdp: None });
 }
@@ -365,13 +365,16 @@ async fn the_far_end_of_a_lost_dialog_is_told_from_its_checkpoint() {
             assert_eq!(at_callee.next().await, LegEvent::Acked { sdp: None });
         }
         let new = heir(&a).await;
-        assert_eq!(new.endpoint.end_dialog(dialog.clone(), 41).await, Ok(200));
+        assert_eq!(
+            new.endpoint.end_dialog(dialog.clone(), 2, 41).await,
+            Ok(200)
+        );
         if !acked {
             assert_eq!(at_callee.next().await, LegEvent::Acked { sdp: None });
         }
         assert_eq!(at_callee.next().await, ended(By::Peer, Some(41)));
         // Told again, by the next heir.
-        assert!(new.endpoint.end_dialog(dialog, 41).await.is_ok());
+        assert!(new.endpoint.end_dialog(dialog, 2, 41).await.is_ok());
     }
 }
 
@@ -381,7 +384,7 @@ async fn the_called_side_of_a_lost_dialog_is_told_too() {
     let (_caller, mut at_caller, callee, _at_callee) = up(&a, &b).await;
     let dialog = callee.dialog().unwrap();
     let new = heir(&b).await;
-    assert_eq!(new.endpoint.end_dialog(dialog, 41).await, Ok(200));
+    assert_eq!(new.endpoint.end_dialog(dialog, 2, 41).await, Ok(200));
     assert_eq!(at_caller.next().await, ended(By::Peer, Some(41)));
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use strowger_core::call::LegRow;
 use strowger_core::ids::{LegId, NodeId};
 use strowger_sip::token::LegToken;
 use strowger_sip::transport::Flow;
@@ -78,8 +79,16 @@ pub fn to_owner(shared: &Arc<Shared>, token: LegToken, raw: &[u8], flow: Flow) -
 /// True when the call of this leg is over, as far as the state here knows for sure.
 pub fn is_over(shared: &Shared, token: LegToken) -> bool {
     token.index <= shared.state.read().meta.index
-        && owner_of(shared, leg_of(token)).is_none()
+        && !is_live(shared, leg_of(token))
         && shared.cluster.lease_valid()
+}
+
+/// True while a call has this leg, and it has not ended: one that only rang when its node died
+/// is given up, whatever its phone says of it afterwards.
+fn is_live(shared: &Shared, leg: LegId) -> bool {
+    let state = shared.state.read();
+    let mut calls = state.calls.values();
+    calls.any(|call| call.leg(leg).is_some_and(LegRow::is_live))
 }
 
 fn owner_of(shared: &Shared, leg: LegId) -> Option<NodeId> {

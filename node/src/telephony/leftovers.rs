@@ -99,7 +99,7 @@ fn tell(shared: &Arc<Shared>, row: LeftoverRow) {
                 let Some(endpoint) = shared.endpoint() else {
                     return;
                 };
-                match endpoint.end_dialog(dialog, CAUSE).await {
+                match endpoint.end_dialog(dialog, row.epoch + 1, CAUSE).await {
                     Ok(_) => over(&shared, row.leg),
                     Err(why) => debug!(leg = %row.leg, %why, "a far end was told in vain"),
                 }

@@ -216,7 +216,12 @@ impl State {
     pub(super) fn anchor(&self) -> Option<Anchor> {
         let held = self.addresses.values();
         let held = held.filter_map(|row| Some((row.address, row.epoch, row.holder?)));
-        let held: Vec<Anchor> = held.collect();
+        let mut held: Vec<Anchor> = held.collect();
+        let drains = |(.., node): &Anchor| self.nodes.get(node).is_some_and(|node| node.draining);
+        if !held.iter().all(drains) {
+            // A node that is to be left by its calls begins none.
+            held.retain(|anchor| !drains(anchor));
+        }
         let turn = usize::try_from(self.meta.index).unwrap_or(0);
         held.get(turn.checked_rem(held.len())?).copied()
     }

@@ -191,20 +191,20 @@ impl Endpoint {
         Ok(self.leg_handle(token))
     }
 
-    /// Takes over a leg from its checkpoint; our CSeq jumps.
+    /// Takes over a leg from its checkpoint under an epoch above those before; our CSeq jumps.
     ///
     /// # Errors
     /// [`StartError`] when the leg cannot be kept.
-    pub fn import(&self, dialog: Dialog, sink: LegSink) -> Result<Leg, StartError> {
+    pub fn import(&self, dialog: Dialog, epoch: u32, sink: LegSink) -> Result<Leg, StartError> {
         let token = dialog.token;
         let cell = Arc::new(LegCell {
-            machine: Mutex::new(Machine::imported(dialog, sink, &self.core)),
+            machine: Mutex::new(Machine::imported(dialog, epoch, sink, &self.core)),
         });
         self.core.add_leg(token, cell)?;
         Ok(self.leg_handle(token))
     }
 
-    /// Takes over a caller's INVITE as [`IncomingInvite::raw`] kept it: the leg is as it was
+    /// Takes over, under an epoch above those before, a caller's INVITE as [`IncomingInvite::raw`] kept it: the leg is as it was
     /// before any answer, whatever its old owner sent. Answering again is harmless: a peer
     /// that has had the answer acknowledges it once more.
     ///
@@ -214,7 +214,7 @@ impl Endpoint {
         &self,
         raw: &[u8],
         flow: Flow,
-        token: LegToken,
+        (token, epoch): (LegToken, u32),
         sink: LegSink,
     ) -> Result<Leg, StartError> {
         let core = &self.core;
@@ -227,7 +227,7 @@ impl Endpoint {
         ) {
             return Err(StartError::Gone);
         }
-        let machine = Machine::revived(core, token, key.clone(), request, flow, sink);
+        let machine = Machine::revived(core, (token, epoch), key.clone(), request, flow, sink);
         let cell = Arc::new(LegCell {
             machine: Mutex::new(machine),
         });

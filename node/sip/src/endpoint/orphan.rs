@@ -35,8 +35,13 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`RequestError`] without a final answer.
-    pub async fn end_dialog(&self, dialog: Dialog, q850: u16) -> Result<u16, RequestError> {
-        let mut dialog = dialog.imported();
+    pub async fn end_dialog(
+        &self,
+        dialog: Dialog,
+        epoch: u32,
+        q850: u16,
+    ) -> Result<u16, RequestError> {
+        let mut dialog = dialog.imported(epoch);
         self.core.acknowledge_orphan(&dialog);
         let bye = bye_of(&mut dialog, q850);
         self.request(bye, dialog.flow)
@@ -127,7 +132,7 @@ impl Core {
         }
         dialog.establish(response);
         self.acknowledge_orphan(&dialog);
-        let mut dialog = dialog.imported();
+        let mut dialog = dialog.imported(0);
         let mut bye = bye_of(&mut dialog, NOBODY_THERE);
         let branch = self.stamp_plain(&mut bye, &flow);
         let key = Key::of_sent(&branch, &Method::Bye);

@@ -78,8 +78,8 @@ impl Machine {
     }
 
     /// A leg taken over from another node.
-    pub(crate) fn imported(dialog: Dialog, sink: LegSink, core: &Core) -> Self {
-        let mut machine = Self::new(dialog.imported(), Phase::Up, sink);
+    pub(crate) fn imported(dialog: Dialog, epoch: u32, sink: LegSink, core: &Core) -> Self {
+        let mut machine = Self::new(dialog.imported(epoch), Phase::Up, sink);
         if !machine.dialog.acked {
             let cseq = machine.dialog.invite_cseq;
             machine.calling = Some(Calling::answered(cseq, true));

@@ -66,14 +66,14 @@ impl Machine {
     /// The same of an INVITE that another node took in.
     pub(crate) fn revived(
         core: &Core,
-        token: LegToken,
+        (token, epoch): (LegToken, u32),
         key: Key,
         request: Arc<Request>,
         flow: Flow,
         sink: LegSink,
     ) -> Self {
         let dialog = Dialog::of_invite(&request, token, core.tokens().tag(token), flow);
-        Self::of_dialog(dialog.imported(), key, request, sink)
+        Self::of_dialog(dialog.imported(epoch), key, request, sink)
     }
 
     fn of_dialog(dialog: Dialog, key: Key, request: Arc<Request>, sink: LegSink) -> Self {

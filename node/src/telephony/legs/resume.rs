@@ -93,9 +93,9 @@ impl NodeLegs {
         shared.legs.legs.lock().insert(leg, entry);
         let sip = match checkpoint {
             Checkpoint::Invite(kept) => {
-                endpoint.revive(&kept.raw, kept.flow, kept.token(leg), sink)
+                endpoint.revive(&kept.raw, kept.flow, (kept.token(leg), call.epoch), sink)
             }
-            Checkpoint::Dialog(dialog) => endpoint.import(*dialog, sink),
+            Checkpoint::Dialog(dialog) => endpoint.import(*dialog, call.epoch, sink),
         };
         let sip = sip.map_err(|why| {
             debug!(%leg, %why, "a leg cannot be taken up");
