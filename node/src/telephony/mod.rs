@@ -8,10 +8,11 @@
 //! | [`registrar`] | REGISTER |
 //! | [`admission`] | a new INVITE becomes a call, or is refused |
 //! | [`legs`] | what call actors ask of signalling and media |
-//! | [`info`] | INFO requests: keys, and what one end tells the other |
+//! | [`mod@info`] | INFO requests: keys, and what one end tells the other |
 //! | [`parting`] | agents who answered too late are told that the caller left |
 //! | [`reports`] | what SIP legs report, bounded for each leg |
 //! | [`session`] | offers, answers and RTP of one leg |
+//! | [`checkpoint`] | what a leg leaves in its row for its next owner |
 //! | [`leftovers`] | far ends of calls lost with their node are told |
 //! | [`qualify`] | phones are asked whether they are there |
 //! | [`sound`] | prompts and music, and what the RTP engine reports |
@@ -25,7 +26,7 @@ pub mod addresses;
 pub mod admission;
 pub mod auth;
 pub mod checkpoint;
-mod forward;
+pub mod forward;
 pub mod handler;
 pub mod info;
 pub mod leftovers;

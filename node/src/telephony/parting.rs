@@ -2,7 +2,7 @@
 //! leg is ended: the caller left, or another agent of a ring-all was faster.
 //!
 //! Invariants: nothing waits for these words but the end of that leg; they take no longer
-//! than their recording and never longer than [`LONGEST`]; who cannot be told is let go at
+//! than their recording and never longer than 5 s; who cannot be told is let go at
 //! once.
 
 use std::sync::Arc;
