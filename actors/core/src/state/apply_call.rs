@@ -183,13 +183,26 @@ impl State {
         role: &LegRole,
         targets: Vec<LegTarget>,
     ) -> Option<(Disposition, Cause)> {
+        let refused = self.add_legs(id, role, targets);
+        if refused.is_none() {
+            self.rings(id);
+        }
+        refused
+    }
+
+    /// Adds a leg for each target; says how the call ends when there is none.
+    pub(super) fn add_legs(
+        &mut self,
+        id: CallId,
+        role: &LegRole,
+        targets: Vec<LegTarget>,
+    ) -> Option<(Disposition, Cause)> {
         if targets.is_empty() {
             return Some((Disposition::Failed, Cause::NOT_REGISTERED));
         }
         for target in targets {
             self.add_leg(id, role.clone(), target);
         }
-        self.rings(id);
         None
     }
 

@@ -168,7 +168,7 @@ impl State {
                 LegRole::Extension(extension) => {
                     let key: Of<Extension> = (tenant.clone(), extension.clone());
                     let targets = self.extension_targets(&key);
-                    self.ring_on(id, role, targets)
+                    self.add_legs(id, role, targets)
                 }
                 LegRole::Trunk(..) => {
                     self.forget_lost_attempt(id);
@@ -197,23 +197,6 @@ impl State {
         if waits && self.dial_out(id).is_err() {
             self.clear_call(id, (Disposition::Failed, Cause::CONGESTION));
         }
-    }
-
-    /// Adds a leg for each target; how the call ends when there is none.
-    fn ring_on(
-        &mut self,
-        id: CallId,
-        role: &LegRole,
-        targets: Vec<crate::call::LegTarget>,
-    ) -> Option<(Disposition, Cause)> {
-        if targets.is_empty() {
-            return Some((Disposition::Failed, Cause::NOT_REGISTERED));
-        }
-        for target in targets {
-            self.add_leg(id, role.clone(), target);
-        }
-        self.touch_call(id);
-        None
     }
 
     /// The attempt over a trunk that its node cut short is no attempt that failed: the same
