@@ -75,13 +75,13 @@ fn row_bytes() {
     world.invite_at(1, "1001", "4009");
     let call = world.arrived[0];
     println!(
-        "CallRow, offered:  {:>5} bytes",
+        "CallRow, offered:  {:>5} bytes, checkpoints left out",
         encode_row(&world.row(call)).len()
     );
     let (near, far) = (world.caller_leg(call), world.far_leg(call));
     world.observe(call, vec![answered(near), answered(far)]);
     println!(
-        "CallRow, bridged:  {:>5} bytes",
+        "CallRow, bridged:  {:>5} bytes, checkpoints left out",
         encode_row(&world.row(call)).len()
     );
     world.observe(
@@ -163,7 +163,7 @@ fn assignments(agents: u32, queues: u32, waiting: u32, rounds: u32) {
     println!("AgentRow: {:>5} bytes", agent.map_or(0, |row| row.len()));
     if let Some(call) = world.arrived.first() {
         let bytes = encode_row(&world.row(*call)).len();
-        println!("CallRow, waiting:  {bytes:>5} bytes");
+        println!("CallRow, waiting:  {bytes:>5} bytes, checkpoints left out");
     }
 }
 
