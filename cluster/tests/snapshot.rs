@@ -49,7 +49,8 @@ fn a_node_far_behind_gets_a_snapshot() {
     wait("it has the same rows", || {
         rows(nodes[late].cluster()) == rows(nodes[other].cluster())
     });
-    assert_eq!(nodes[late].cluster().figures().snapshots_installed, 1);
+    // One is enough; where the leader purges on while it installs, a newer one follows.
+    assert_ne!(nodes[late].cluster().figures().snapshots_installed, 0);
     write(nodes[late].cluster(), "goes-on");
     nodes[late].close();
     nodes[late].open(small_log);
