@@ -13,6 +13,9 @@ const PACKET_TIME: Duration = Duration::from_millis(20);
 const SAMPLES: u64 = 160;
 /// Payload type of telephone events (RFC 4733), as offered by the phones.
 pub const EVENT_TYPE: u8 = 101;
+/// The share of its energy from which on a packet holds one tone and nothing else: 160
+/// samples tell tones 100 Hz apart from each other and from speech.
+const WHOLE_SHARE: f64 = 0.9;
 /// What is kept for listening: three seconds.
 const HEARD_MAX: usize = 3 * tone::RATE as usize;
 
@@ -47,6 +50,7 @@ struct Shared {
     heard: VecDeque<i16>,
     last_source: Option<(u32, u16)>,
     last_event: Option<u32>,
+    watched: Option<(u32, Option<Instant>)>,
 }
 
 /// The audio end of a call; stops when dropped.
@@ -70,6 +74,7 @@ impl Audio {
             heard: VecDeque::new(),
             last_source: None,
             last_event: None,
+            watched: None,
         }));
         let own = Arc::clone(&shared);
         std::thread::spawn(move || run(&socket, &own));
@@ -127,6 +132,16 @@ impl Audio {
     /// Forgets what was heard, so that [`Audio::hears`] speaks of what comes now.
     pub fn forget(&self) {
         self.lock().heard.clear();
+    }
+
+    /// Looks out, from now on, for the first packet that holds nothing but a tone of `hz`.
+    pub fn watch_for(&self, hz: u32) {
+        self.lock().watched = Some((hz, None));
+    }
+
+    /// When the packet of [`Audio::watch_for`] came, if it did.
+    pub fn watched_at(&self) -> Option<Instant> {
+        self.lock().watched?.1
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -277,9 +292,13 @@ fn receive(packet: &[u8], from: SocketAddr, state: &mut Shared) {
     state.last_source = Some((ssrc, sequence));
     match second & 0x7F {
         0 => {
-            state
-                .heard
-                .extend(payload.iter().map(|&byte| g711::decode(byte)));
+            let samples: Vec<i16> = payload.iter().map(|&byte| g711::decode(byte)).collect();
+            if let Some((hz, at @ None)) = &mut state.watched
+                && tone::share(&samples, tone::RATE, *hz) >= WHOLE_SHARE
+            {
+                *at = Some(now);
+            }
+            state.heard.extend(samples);
             let excess = state.heard.len().saturating_sub(HEARD_MAX);
             state.heard.drain(..excess);
         }
@@ -319,6 +338,38 @@ mod tests {
             || (b.counts().digits == "42#").then_some(()),
         );
         assert_eq!((a.counts().lost, b.counts().lost), (0, 0));
+    }
+
+    #[test]
+    fn the_first_packet_of_a_tone_is_told_from_those_before_it() {
+        let address: IpAddr = "127.0.0.1".parse().expect("an address");
+        let audio = Audio::start(address, 440);
+        audio.watch_for(1_500);
+        let peer = UdpSocket::bind((address, 0)).expect("loopback has free ports");
+        let send = |sequence: u16, hz: u32| {
+            let mut packet = vec![0x80, 0];
+            packet.extend(sequence.to_be_bytes());
+            packet.extend([0; 8]);
+            packet.extend((0..SAMPLES).map(|n| g711::encode(tone::sample(hz, n))));
+            peer.send_to(&packet, (address, audio.port()))
+                .expect("loopback takes packets");
+        };
+        let received = |count: u64| {
+            eventually(Duration::from_secs(2), "the packet arrives", || {
+                (audio.counts().received == count).then_some(())
+            });
+        };
+        for (count, hz) in [(1, 1_400), (2, 480), (3, 1_600)] {
+            send(u16::try_from(count).expect("small"), hz);
+            received(count);
+            assert_eq!(audio.watched_at(), None, "{hz} Hz is not looked out for");
+        }
+        send(4, 1_500);
+        received(4);
+        let first = audio.watched_at().expect("one packet suffices");
+        send(5, 1_500);
+        received(5);
+        assert_eq!(audio.watched_at(), Some(first), "the first one counts");
     }
 
     #[test]
