@@ -85,7 +85,7 @@ impl Drop for Owner {
     }
 }
 
-const STORE_DIR: &str = "store";
+pub(crate) const STORE_DIR: &str = "store";
 const LOCK_FILE: &str = "lock";
 
 impl Cluster {
@@ -416,7 +416,8 @@ impl Proposer for Cluster {
     }
 }
 
-fn lock(data_dir: &Path) -> Result<File, OpenError> {
+/// Locks `data_dir` for this process, as long as the file lives.
+pub(crate) fn lock(data_dir: &Path) -> Result<File, OpenError> {
     let path = data_dir.join(LOCK_FILE);
     let at = |source| {
         OpenError::Store(StoreError::File {

@@ -15,6 +15,7 @@
 //! | `transport` | mutually authenticated QUIC between the nodes |
 //! | `liveness` | death watch, leases, forced elections, clock offsets |
 //! | `admission`, `membership` | who may enter, who votes |
+//! | [`offline`] | examining the data of a node that does not run |
 
 mod admission;
 pub mod cluster;
@@ -26,6 +27,7 @@ pub mod identity;
 pub mod limits;
 mod liveness;
 mod membership;
+pub mod offline;
 mod propose;
 mod raft;
 mod server;

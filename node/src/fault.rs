@@ -31,6 +31,8 @@ pub mod code {
     pub const START: &str = "SW0109";
     /// The daemon was used wrongly on the command line.
     pub const USAGE: &str = "SW0110";
+    /// An examination of a node's data found something wrong.
+    pub const DATA_UNWELL: &str = "SW0111";
 
     /// The site file is not TOML.
     pub const SITE_SYNTAX: &str = "SW0201";

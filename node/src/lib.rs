@@ -14,6 +14,7 @@
 //! | [`api`] | the HTTP and WebSocket interface |
 //! | [`telephony`] | calls: actors, signalling and media of this node |
 //! | [`founding`], [`daemon`], [`logging`] | how a node begins, runs, ends and says what happened |
+//! | [`doctor`] | examining the data of a node that does not run |
 //! | [`demo`] | a three-node exchange on one machine |
 //! | [`fault`] | codes, messages and exit codes |
 
@@ -22,6 +23,7 @@ pub mod blobs;
 pub mod config;
 pub mod daemon;
 pub mod demo;
+pub mod doctor;
 pub mod document;
 pub mod fault;
 pub mod figures;

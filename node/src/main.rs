@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use strowger_node::config::NodeConfig;
 use strowger_node::demo::{self, DemoOptions};
 use strowger_node::fault::{Exit, Fault, code};
-use strowger_node::{daemon, founding, logging};
+use strowger_node::{daemon, doctor, founding, logging};
 
 /// A node of a Strowger telephone exchange.
 #[derive(Parser)]
@@ -43,6 +43,15 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Examine the data of a node that does not run
+    Doctor {
+        /// Data folder of the node
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// How to print
+        #[arg(long, value_enum, default_value_t)]
+        output: doctor::Output,
+    },
     /// Run a three-node exchange on this machine
     Demo(DemoOptions),
 }
@@ -56,6 +65,7 @@ fn main() -> ExitCode {
         Verb::Init { config, name } => init(&config, &name),
         Verb::Join { config, token } => join(&config, &token),
         Verb::Run { config } => run(&config),
+        Verb::Doctor { data, output } => doctor::run(&data, output),
         Verb::Demo(options) => on_runtime(demo::run(&options)),
     };
     match done {

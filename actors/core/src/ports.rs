@@ -87,6 +87,79 @@ impl Table {
     pub fn is_history(self) -> bool {
         self as u8 >= 64
     }
+
+    /// Every table, by number.
+    pub const ALL: [Self; 29] = [
+        Self::Meta,
+        Self::Node,
+        Self::Address,
+        Self::Site,
+        Self::Registration,
+        Self::Call,
+        Self::Agent,
+        Self::Queue,
+        Self::Timer,
+        Self::Reply,
+        Self::Event,
+        Self::Figure,
+        Self::Blob,
+        Self::Secret,
+        Self::Trunk,
+        Self::Leftover,
+        Self::Failing,
+        Self::Place,
+        Self::Callback,
+        Self::Hours,
+        Self::Cdr,
+        Self::CdrByCall,
+        Self::Customer,
+        Self::CustomerByNumber,
+        Self::CustomerByName,
+        Self::Interaction,
+        Self::CustomerImport,
+        Self::Interval,
+        Self::Explanation,
+    ];
+
+    /// The table with this number; `None` when this version knows none.
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|table| *table as u8 == number)
+    }
+
+    /// Its name, as an operator reads it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Node => "node",
+            Self::Address => "address",
+            Self::Site => "site",
+            Self::Registration => "registration",
+            Self::Call => "call",
+            Self::Agent => "agent",
+            Self::Queue => "queue",
+            Self::Timer => "timer",
+            Self::Reply => "reply",
+            Self::Event => "event",
+            Self::Figure => "figure",
+            Self::Blob => "blob",
+            Self::Secret => "secret",
+            Self::Trunk => "trunk",
+            Self::Leftover => "leftover",
+            Self::Failing => "failing",
+            Self::Place => "place",
+            Self::Hours => "hours",
+            Self::Callback => "callback",
+            Self::Cdr => "cdr",
+            Self::CdrByCall => "cdr_by_call",
+            Self::Customer => "customer",
+            Self::Interval => "interval",
+            Self::CustomerByNumber => "customer_by_number",
+            Self::CustomerByName => "customer_by_name",
+            Self::Interaction => "interaction",
+            Self::CustomerImport => "customer_import",
+            Self::Explanation => "explanation",
+        }
+    }
 }
 
 /// One stored row: key and value.

@@ -24,9 +24,12 @@ use crate::limits;
 use crate::store::keys::{self, GroupId};
 use crate::store::{Family, Store, decode, encode, unseal};
 
-const VOTE: u8 = b'v';
-const PURGED: u8 = b'p';
-const COMMITTED: u8 = b'c';
+/// Key part of the vote.
+pub const VOTE: u8 = b'v';
+/// Key part of the position up to which the log was purged.
+pub const PURGED: u8 = b'p';
+/// Key part of the committed position.
+pub const COMMITTED: u8 = b'c';
 
 /// The log of one group. Cheap to clone; also its own reader.
 #[derive(Clone)]

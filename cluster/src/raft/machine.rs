@@ -50,10 +50,13 @@ impl Applied {
 
 /// Written synced before the first row of a snapshot is touched.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Installing {
-    log_id: Option<LogId>,
-    membership: StoredMembership,
-    file: PathBuf,
+pub struct Installing {
+    /// What the snapshot covers.
+    pub log_id: Option<LogId>,
+    /// Membership at that entry.
+    pub membership: StoredMembership,
+    /// Its file, under the data directory.
+    pub file: PathBuf,
 }
 
 /// Counters the apply thread keeps for the daemon.

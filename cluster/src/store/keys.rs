@@ -23,7 +23,7 @@ pub const INCARNATION: &[u8] = b"incarnation";
 pub const INSTALLING: &[u8] = b"installing";
 
 /// The cluster's own table in `state`.
-const OWN_TABLE: u8 = 0;
+pub const OWN_TABLE: u8 = 0;
 
 /// Key of a log entry.
 pub fn log(group: GroupId, index: u64) -> [u8; 13] {

@@ -16,7 +16,9 @@ mod rows;
 use std::path::Path;
 use std::sync::Arc;
 
-use rocksdb::{ColumnFamily, ColumnFamilyDescriptor, DB, Options, WriteBatch, WriteOptions};
+use rocksdb::{
+    ColumnFamily, ColumnFamilyDescriptor, DB, DBRecoveryMode, Options, WriteBatch, WriteOptions,
+};
 
 use crate::error::StoreError;
 pub use checked::{seal, unseal};
@@ -109,27 +111,27 @@ impl Store {
     /// # Errors
     /// [`StoreError::Engine`] when RocksDB refuses.
     pub fn open(path: &Path) -> Result<Arc<Self>, StoreError> {
-        let mut options = Options::default();
+        let mut options = options();
         options.create_if_missing(true);
         options.create_missing_column_families(true);
-        options.set_max_open_files(512);
-        options.set_keep_log_file_num(4);
-        options.set_max_total_wal_size(256 << 20);
-        options.set_max_background_jobs(2);
-        let families = Family::ALL.map(|family| {
-            let mut options = Options::default();
-            options.set_compression_type(match family {
-                Family::Crm | Family::CrmIdx => rocksdb::DBCompressionType::Lz4,
-                Family::Raft | Family::State | Family::Local => rocksdb::DBCompressionType::None,
-            });
-            options.set_write_buffer_size(32 << 20);
-            ColumnFamilyDescriptor::new(family.name(), options)
-        });
-        let db = DB::open_cf_descriptors(&options, path, families)?;
-        Ok(Arc::new(Self {
+        let db = DB::open_cf_descriptors(&options, path, families())?;
+        Ok(Self::of(db))
+    }
+
+    /// Opens the store at `path` to be read only; nothing on disk changes.
+    ///
+    /// # Errors
+    /// [`StoreError::Engine`] when there is none or RocksDB refuses.
+    pub fn open_to_read(path: &Path) -> Result<Arc<Self>, StoreError> {
+        let db = DB::open_cf_descriptors_read_only(&options(), path, families(), false)?;
+        Ok(Self::of(db))
+    }
+
+    fn of(db: DB) -> Arc<Self> {
+        Arc::new(Self {
             db,
             fault: Fault::default(),
-        }))
+        })
     }
 
     /// Where faults are raised.
@@ -190,6 +192,31 @@ impl Store {
         self.write(batch, true)?;
         Ok(next)
     }
+}
+
+fn options() -> Options {
+    let mut options = Options::default();
+    options.set_max_open_files(512);
+    options.set_keep_log_file_num(4);
+    options.set_max_total_wal_size(256 << 20);
+    options.set_max_background_jobs(2);
+    // The engine's default ends the write-ahead log silently at the first damaged record:
+    // entries that were acknowledged would be gone without a word. Only a record cut off
+    // at the very end, which nobody was told of, may be missing.
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options
+}
+
+fn families() -> [ColumnFamilyDescriptor; Family::ALL.len()] {
+    Family::ALL.map(|family| {
+        let mut options = Options::default();
+        options.set_compression_type(match family {
+            Family::Crm | Family::CrmIdx => rocksdb::DBCompressionType::Lz4,
+            Family::Raft | Family::State | Family::Local => rocksdb::DBCompressionType::None,
+        });
+        options.set_write_buffer_size(32 << 20);
+        ColumnFamilyDescriptor::new(family.name(), options)
+    })
 }
 
 /// Encodes a value of ours.

@@ -15,7 +15,7 @@ use strowger_core::ports::NodeNumber;
 use strowger_core::state::SharedState;
 use tokio_util::sync::CancellationToken;
 
-pub use self::store::BlobStore;
+pub use self::store::{BlobStore, Examined};
 use crate::limits;
 use crate::peer::{Held, PeerRequest, Piece, ask};
 

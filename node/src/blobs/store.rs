@@ -14,6 +14,30 @@ pub struct BlobStore {
     folder: PathBuf,
 }
 
+/// A file of the store as it was found.
+#[derive(Clone, Debug)]
+pub struct Examined {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// What it should be.
+    pub id: BlobId,
+    /// Its bytes, or why it is not what it should be.
+    pub content: Result<u64, String>,
+}
+
+impl Examined {
+    fn read(path: PathBuf, id: BlobId) -> Self {
+        let content = match std::fs::read(&path) {
+            Err(error) => Err(error.to_string()),
+            Ok(bytes) if *blake3::hash(&bytes).as_bytes() == id.0 => {
+                Ok(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
+            }
+            Ok(_) => Err("its content does not fit its name".to_owned()),
+        };
+        Self { path, id, content }
+    }
+}
+
 /// Distinguishes drafts written at the same time.
 static DRAFTS: AtomicU64 = AtomicU64::new(0);
 
@@ -53,6 +77,34 @@ impl BlobStore {
         tracing::error!(blob = %id, "a sound file was damaged on disk and is fetched anew");
         let _ = std::fs::remove_file(&path);
         None
+    }
+
+    /// Every file in the folder, with whether its content fits its name. Blocks while it
+    /// reads them all.
+    ///
+    /// # Errors
+    /// When a folder cannot be listed.
+    pub fn examine(&self) -> std::io::Result<Vec<Examined>> {
+        let mut examined = Vec::new();
+        let folders = match std::fs::read_dir(&self.folder) {
+            Ok(folders) => folders,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(examined),
+            Err(error) => return Err(error),
+        };
+        for folder in folders {
+            for file in std::fs::read_dir(folder?.path())? {
+                let path = file?.path();
+                let name = path.file_name().and_then(|name| name.to_str());
+                let mut id = [0; 32];
+                // What a cut-off write left behind has another name and is nobody's.
+                let named = name.is_some_and(|name| hex::decode_to_slice(name, &mut id).is_ok());
+                if named {
+                    examined.push(Examined::read(path, BlobId(id)));
+                }
+            }
+        }
+        examined.sort_by(|one, other| one.path.cmp(&other.path));
+        Ok(examined)
     }
 
     /// [`BlobStore::read`] without blocking.
