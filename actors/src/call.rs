@@ -407,6 +407,8 @@ impl CallState {
         if self.in_flight > 0 || self.resting || self.outbox.is_empty() {
             return;
         }
+        // Until the row has been seen here nobody knows whose it is.
+        let Some(epoch) = self.epoch else { return };
         if self.outbox.len() > limits::OUTBOX_MAX {
             warn!(call = %self.call, "more happens to the call than can be committed");
             self.outbox.truncate(limits::OUTBOX_MAX);
@@ -414,6 +416,7 @@ impl CallState {
         self.in_flight = self.outbox.len();
         let command = Command::CallObserved {
             call: self.call,
+            epoch,
             observations: self.outbox.clone(),
         };
         let (desk, myself) = (self.context.desk.clone(), myself.clone());
@@ -428,25 +431,25 @@ impl CallState {
     /// Takes in what became of a proposal.
     fn proposed(&mut self, result: Result<Reply, DeskError>, myself: &ActorRef<CallMessage>) {
         let sent = std::mem::take(&mut self.in_flight);
-        let committed = match result {
+        let (merged, agreed) = match result {
             Ok(Reply::Refused(Refusal::NotFound(_))) => {
                 // The call is over in the log: what is left here goes.
                 self.seen = true;
-                true
+                (true, true)
             }
-            Ok(_) => true,
-            Err(DeskError::NoQuorum | DeskError::Unknown | DeskError::Unreadable) => false,
+            // Somebody else has the call, as the row will say here soon. Ends and keys were
+            // taken in; the session is the new owner's.
+            Ok(Reply::Refused(Refusal::Stale)) => (true, false),
+            Ok(_) => (true, true),
+            Err(DeskError::NoQuorum | DeskError::Unknown | DeskError::Unreadable) => (false, false),
         };
-        if committed {
+        // The phone that changes its session may not wait longer than this.
+        for leg in self.changes.drain(..) {
+            self.context.legs.agree(leg, agreed);
+        }
+        if merged {
             self.outbox.drain(..sent.min(self.outbox.len()));
-            for leg in self.changes.drain(..) {
-                self.context.legs.agree(leg, true);
-            }
         } else {
-            // The phone that changes its session may not wait longer than this.
-            for leg in self.changes.drain(..) {
-                self.context.legs.agree(leg, false);
-            }
             self.resting = true;
             let retry = myself.clone();
             tokio::spawn(async move {
@@ -515,7 +518,7 @@ impl CallState {
         for leg in known {
             self.context.legs.forget(leg);
         }
-        self.pass_on_ends();
+        self.pass_on(before.unwrap_or(row.epoch));
         self.tenure += 1;
         self.in_flight = 0;
         self.resuming_since = None;
@@ -525,20 +528,30 @@ impl CallState {
         here
     }
 
-    /// What a far end has ended is so whoever has the call: it is said once more, and merged
-    /// by whoever applies it. All else that was observed here is out of date.
-    fn pass_on_ends(&mut self) {
-        let told = |one: &Observation| match one {
-            Observation::LegEnded { cause, .. } => *cause != Cause::SILENCE,
-            _ => false,
+    /// What was observed here and stays true whoever has the call is said once more, and
+    /// merged by whoever applies it. All else is out of date.
+    fn pass_on(&mut self, epoch: u32) {
+        let under_way = self.in_flight;
+        // An end is merged twice without harm; a key under way would be pressed twice.
+        let once_more = |at: usize, one: &Observation| match one {
+            Observation::LegEnded { .. } => true,
+            _ => at >= under_way,
         };
-        let observations: Vec<Observation> = self.outbox.drain(..).filter(told).collect();
+        let left = self.outbox.drain(..).enumerate();
+        let observations: Vec<Observation> = left
+            .filter(|(at, one)| one.outlives_owner() && once_more(*at, one))
+            .map(|(_, one)| one)
+            .collect();
         if observations.is_empty() {
             return;
         }
         let (desk, call) = (self.context.desk.clone(), self.call);
         tokio::spawn(async move {
-            let command = Command::CallObserved { call, observations };
+            let command = Command::CallObserved {
+                call,
+                epoch,
+                observations,
+            };
             // The next owner finds out by itself when this is lost, only later.
             let _ = desk.propose(&command, limits::PROPOSE).await;
         });

@@ -65,7 +65,7 @@ fn life(world: &mut World) -> Vec<(Meta, Vec<Proposal>)> {
         vec![ended(far, Cause::NORMAL)],
     ];
     for observations in steps {
-        world.propose(Command::CallObserved { call, observations });
+        world.observe(call, observations);
     }
     world.log.split_off(from)
 }

@@ -31,6 +31,7 @@ causes! {
     Malformed "malformed" "Not parseable; answered 400 where that was possible.",
     MisroutedResponse "misrouted_response" "A response whose top Via is not ours.",
     UnmatchedResponse "unmatched_response" "A response that belongs to nothing here.",
+    TooEarly "too_early" "A request of a caller who is just being taken up from another node.",
     UnmatchedAck "unmatched_ack" "An ACK that belongs to nothing here.",
     TableFull "table_full" "The transaction or leg table is full.",
     Quiet "quiet" "Held back because this node lost its lease.",

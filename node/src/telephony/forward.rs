@@ -76,6 +76,24 @@ pub fn to_owner(shared: &Arc<Shared>, token: LegToken, raw: &[u8], flow: Flow) -
     true
 }
 
+/// True while the caller with this Call-ID is to be taken up here from another node, and his
+/// leg is not here yet.
+pub fn is_awaited(shared: &Shared, call_id: &str) -> bool {
+    let caller = {
+        let state = shared.state.read();
+        let mut moved = state.calls.values();
+        let call = moved.find(|call| {
+            let mut caller = call.caller().into_iter();
+            call.moved
+                && call.owner == shared.node
+                && caller.any(|leg| leg.is_live() && leg.sip_call_id == call_id)
+        });
+        call.and_then(|call| call.caller()).map(|leg| leg.id)
+    };
+    let signals = |leg| shared.legs.with(leg, |entry| entry.sip.is_some());
+    caller.is_some_and(|leg| signals(leg) != Some(true))
+}
+
 /// True when the call of this leg is over, as far as the state here knows for sure.
 pub fn is_over(shared: &Shared, token: LegToken) -> bool {
     token.index <= shared.state.read().meta.index

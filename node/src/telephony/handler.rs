@@ -41,6 +41,10 @@ impl Handler for SipHandler {
         forward::to_owner(&self.shared, token, raw, flow)
     }
 
+    fn is_awaited(&self, call_id: &str) -> bool {
+        forward::is_awaited(&self.shared, call_id)
+    }
+
     fn on_orphan(&self, token: LegToken) -> bool {
         forward::is_over(&self.shared, token)
     }

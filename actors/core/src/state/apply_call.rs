@@ -382,10 +382,19 @@ impl State {
         leg_id
     }
 
-    /// Merges what the owner saw.
-    pub(super) fn call_observed(&mut self, id: CallId, observations: Vec<Observation>) -> Reply {
-        if !self.calls.contains_key(&id) {
+    /// Merges what the owner saw, or what a former owner saw that still counts.
+    pub(super) fn call_observed(
+        &mut self,
+        id: CallId,
+        epoch: u32,
+        mut observations: Vec<Observation>,
+    ) -> Reply {
+        let Some(call) = self.calls.get(&id) else {
             return Reply::Refused(Refusal::NotFound(id.to_string()));
+        };
+        let stale = call.epoch != epoch;
+        if stale {
+            observations.retain(Observation::outlives_owner);
         }
         for observation in observations {
             match observation {
@@ -429,6 +438,9 @@ impl State {
             }
         }
         self.settle(id);
+        if stale {
+            return Reply::Refused(Refusal::Stale);
+        }
         Reply::Done
     }
 

@@ -49,6 +49,9 @@ pub enum Command {
     CallObserved {
         /// The call.
         call: CallId,
+        /// Epoch under which it was seen. Of what a former owner saw only that counts which
+        /// [`Observation::outlives_owner`] names.
+        epoch: u32,
         /// What was seen, in order.
         observations: Vec<Observation>,
     },
@@ -251,6 +254,22 @@ pub enum Observation {
         /// The leg.
         leg: LegId,
     },
+}
+
+impl Observation {
+    /// True for what stays true whoever has the call by now: far ends that left and keys that
+    /// were pressed. Sessions are those of the new owner, and what a former owner timed or
+    /// gave up says nothing about legs that have been taken up elsewhere.
+    pub fn outlives_owner(&self) -> bool {
+        match self {
+            Self::LegEnded { cause, .. } => ![Cause::SILENCE, Cause::FAILURE].contains(cause),
+            Self::KeyPressed { .. } => true,
+            Self::LegAnswered { .. }
+            | Self::LegHeld { .. }
+            | Self::Confirmed { .. }
+            | Self::LegSilent { .. } => false,
+        }
+    }
 }
 
 /// What an operator or agent may do. Decisions.

@@ -219,7 +219,11 @@ impl State {
             Command::SiteApply(site) => self.site_apply(site),
             Command::Register(register) => self.register(&register),
             Command::CallArrived(arrived) => self.call_arrived(rows, arrived),
-            Command::CallObserved { call, observations } => self.call_observed(call, observations),
+            Command::CallObserved {
+                call,
+                epoch,
+                observations,
+            } => self.call_observed(call, epoch, observations),
             Command::Act { id, tenant, action } => self.act(id, &tenant, action),
             Command::Crm { id, tenant, change } => self.crm(rows, id, &tenant, change),
             Command::Released { legs } => self.released(&legs),

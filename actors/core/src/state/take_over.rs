@@ -53,7 +53,10 @@ impl State {
             let held: Vec<(u32, IpAddr)> = held.map(|row| (row.place, row.address)).collect();
             let mut moved = false;
             for (place, address) in held {
-                let free = |call: &CallRow| call.address != address || self.can_go_on(call);
+                // What is being cleared has its ending, and its far ends are told by whoever has
+                // the address.
+                let done = |call: &CallRow| call.stage == Stage::Clearing || self.can_go_on(call);
+                let free = |call: &CallRow| call.address != address || done(call);
                 let holder = next_holder(&self.nodes, &self.addresses, place);
                 if let Some(holder) = holder.filter(|holder| *holder != node)
                     && self.calls_of(node).all(free)

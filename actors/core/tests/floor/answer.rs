@@ -299,6 +299,7 @@ fn an_answer_and_the_end_of_the_offer_in_one_moment_have_one_outcome() {
         let tick = Command::Tick;
         let answer = Command::CallObserved {
             call,
+            epoch: world.row(call).epoch,
             observations: vec![answered(leg)],
         };
         world.set_phase(call, leg, Phase::Proposed);

@@ -444,7 +444,22 @@ impl World {
 
     /// Reports what was seen of a call.
     pub fn observe(&mut self, call: CallId, observations: Vec<Observation>) -> Reply {
-        self.propose(Command::CallObserved { call, observations })
+        let epoch = self.state(|state| state.calls.get(&call).map_or(0, |row| row.epoch));
+        self.observe_under(call, epoch, observations)
+    }
+
+    /// As [`World::observe`], under an epoch of the past.
+    pub fn observe_under(
+        &mut self,
+        call: CallId,
+        epoch: u32,
+        observations: Vec<Observation>,
+    ) -> Reply {
+        self.propose(Command::CallObserved {
+            call,
+            epoch,
+            observations,
+        })
     }
 
     /// A rung phone answers, and the owner carries on.

@@ -12,6 +12,7 @@ mod compare;
 mod crm;
 mod days;
 mod dispatch;
+mod fence;
 mod figures;
 mod harness;
 mod hours;

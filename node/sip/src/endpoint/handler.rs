@@ -26,6 +26,14 @@ pub trait Handler: Send + Sync + 'static {
         false
     }
 
+    /// True for the Call-ID of a caller whom this node is about to take up from another, and
+    /// has not yet: his INVITE and his CANCEL are not new, and what he repeats in a moment
+    /// finds its transaction.
+    fn is_awaited(&self, call_id: &str) -> bool {
+        let _ = call_id;
+        false
+    }
+
     /// A final answer came to an INVITE of a leg that is not here and that `on_unrouted` did
     /// not pass on. True when its call is surely over everywhere: then the answer is
     /// acknowledged, and what it began is ended.

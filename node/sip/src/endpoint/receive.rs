@@ -121,6 +121,12 @@ impl Core {
         {
             return;
         }
+        if token.is_none()
+            && matches!(request.method, Method::Invite | Method::Cancel)
+            && self.handler.is_awaited(request.headers.call_id())
+        {
+            return self.stats.dropped(Drop::TooEarly);
+        }
         let reply = response_flow(&mut request, arrived.flow);
         let request = Arc::new(request);
         match self.table.arrive(self, &key, &request, reply) {

@@ -55,6 +55,9 @@ pub enum Seen {
 
 pub struct Queue(pub UnboundedSender<Seen>, pub bool);
 
+/// Callers about to be taken up, by Call-ID.
+pub static AWAITED: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
+
 impl Handler for Queue {
     fn on_request(&self, request: IncomingRequest) {
         let _ = self.0.send(Seen::Request(request));
@@ -67,6 +70,10 @@ impl Handler for Queue {
     fn on_unrouted(&self, token: LegToken, raw: &[u8], flow: Flow) -> bool {
         let _ = self.0.send(Seen::Unrouted(token, raw.to_vec(), flow));
         self.1
+    }
+
+    fn is_awaited(&self, call_id: &str) -> bool {
+        AWAITED.lock().unwrap().iter().any(|one| one == call_id)
     }
 
     fn on_orphan(&self, _token: LegToken) -> bool {
