@@ -35,6 +35,17 @@ pub const LEGS_PER_CALL: usize = 512;
 /// out, or a large team would fill the row with its first offer.
 pub const RING_ALL_AGENTS: usize = 64;
 
+/// So many calls of a queue at least, and twice as many at most, say how fast it moves: few
+/// enough to follow the day, enough that one long call does not show.
+pub const PACE_CALLS: u64 = 64;
+
+/// Blocks in which the turns before a caller are summed up.
+pub const PACE_BLOCKS: u128 = 16;
+
+/// Of the queues an agent serves, so many are looked at for callers who compete for him: the
+/// work to find them grows with the square.
+pub const RIVALS_PER_AGENT: usize = 16;
+
 /// How long the phones of a dialled extension ring before the caller gets 480, ms.
 pub const EXTENSION_RING_MS: u64 = 60_000;
 

@@ -11,6 +11,7 @@ use std::ops::Bound;
 
 use super::assignment::{Claim, Precedence, Standing, Turn, turn};
 use crate::ids::{AgentId, CallId, QueueName, TenantId};
+use crate::limits;
 use crate::site::{Site, Strategy};
 use crate::time::TimeMs;
 
@@ -88,6 +89,9 @@ pub struct Dispatch {
     pools: Vec<Pool>,
     /// The pool of a queue's first step; the others follow it.
     of_queue: BTreeMap<Of<QueueName>, PoolId>,
+    /// Of each queue, by the pool of its first step, the other queues whose agents serve it
+    /// too, and how many of those do.
+    rivals: BTreeMap<PoolId, BTreeMap<PoolId, u64>>,
     /// Pools an agent is a member of.
     of_agent: BTreeMap<Of<AgentId>, Vec<PoolId>>,
     agents: BTreeMap<Of<AgentId>, Presence>,
@@ -107,6 +111,7 @@ impl Dispatch {
         for site in sites {
             all.add_site(site);
         }
+        all.find_rivals();
         all
     }
 
@@ -142,6 +147,31 @@ impl Dispatch {
                 self.pools.push(pool);
             }
         }
+    }
+
+    fn find_rivals(&mut self) {
+        for pools in self.of_agent.values() {
+            let first = |id: &&PoolId| self.pools.get(**id).is_some_and(|pool| pool.step == 0);
+            let own: Vec<PoolId> = pools
+                .iter()
+                .filter(first)
+                .take(limits::RIVALS_PER_AGENT)
+                .copied()
+                .collect();
+            for one in &own {
+                for other in own.iter().filter(|other| *other != one) {
+                    let shared = self.rivals.entry(*one).or_default();
+                    *shared.entry(*other).or_default() += 1;
+                }
+            }
+        }
+    }
+
+    /// The other queues whose agents serve this one too, by the pools of their first steps,
+    /// with the number of those agents.
+    pub fn rivals(&self, first: PoolId) -> impl Iterator<Item = (PoolId, u64)> {
+        let rivals = self.rivals.get(&first).into_iter().flatten();
+        rivals.map(|(other, shared)| (*other, *shared))
     }
 
     /// The pool with this number.

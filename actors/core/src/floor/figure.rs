@@ -10,6 +10,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::pace::Pace;
 use crate::ids::{AgentId, QueueName, TenantId};
 use crate::time::TimeMs;
 
@@ -429,6 +430,8 @@ pub struct FigureRow {
     pub subject: Subject,
     /// What was counted since the cluster was made.
     pub tally: Tally,
+    /// How fast the queue moves; `None` for agents.
+    pub pace: Option<Pace>,
 }
 
 /// Key of a subject's rows.

@@ -9,6 +9,7 @@ pub mod dispatch;
 pub mod explanation;
 pub mod figure;
 pub mod leftover;
+pub mod pace;
 pub mod phone;
 pub mod place;
 pub mod registration;

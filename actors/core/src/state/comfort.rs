@@ -8,6 +8,8 @@ use super::event::Value;
 use super::{Deadline, Of, State};
 use crate::call::{CallRow, Cause, Disposition, Exit, ExitCause, LegRole, Stage};
 use crate::floor::figure::{Fact, Subject};
+use crate::floor::pace::{Ahead, Pace};
+use crate::floor::place::ahead as count_ahead;
 use crate::ids::{AgentId, BlobId, CallId, QueueName};
 use crate::ivr::speech::{Announcement, Key, Language, Standing};
 use crate::limits;
@@ -40,11 +42,12 @@ impl State {
     /// What this waiting caller is told now; `None` when there is nothing to tell.
     pub fn standing(&self, call: &CallRow) -> Option<(Language, Announcement)> {
         let comfort = self.comfort_of(call)?;
-        let queue = (call.tenant.clone(), call.visit.as_ref()?.queue.clone());
+        let visit = call.visit.as_ref()?;
+        let queue = (call.tenant.clone(), visit.queue.clone());
         let place = self.position(call)?;
         let wait_ms = comfort
             .expected_wait
-            .then(|| self.expected_ms(&queue, place))
+            .then(|| self.expected_ms(&queue, visit.order, place))
             .flatten();
         let minutes = wait_ms.map(|ms| (ms + 30_000) / 60_000);
         let standing = Standing {
@@ -74,20 +77,48 @@ impl State {
         (waited_ms >= rule.after_ms).then_some(rule.key)
     }
 
-    /// The wait to be expected at a place of a queue, ms: everybody up to that place has to
-    /// be handled, and so many agents share that. `None` before the first call was handled
+    /// The wait to be expected at a place of a queue by who comes there with this order, ms:
+    /// as [`Pace::expected_ms`] says, where callers who came earlier to other queues count so
+    /// far as these queues' agents serve this one too. `None` before the first call is over
     /// or while nobody is at work.
-    pub fn expected_ms(&self, queue: &Of<QueueName>, place: u64) -> Option<u64> {
-        let tally = self
-            .figures
-            .get(&(queue.0.clone(), Subject::Queue(queue.1.clone())))?;
-        let handled = Some(tally.answered).filter(|n| *n > 0)?;
-        let spent = tally
-            .talk_ms
-            .saturating_add(tally.hold_ms)
-            .saturating_add(tally.wrap_ms);
-        let agents = self.staff(queue).filter(|n| *n > 0)?;
-        Some((spent / handled).saturating_mul(place) / agents)
+    pub fn expected_ms(&self, queue: &Of<QueueName>, order: u64, place: u64) -> Option<u64> {
+        let pace = self.pace(queue)?;
+        let cycle_ms = pace.cycle_ms()?;
+        let first = self.dispatch.pool_of(queue, 0)?;
+        let pool = self.dispatch.pool(first)?;
+        let mut ahead = Ahead {
+            turns_milli: place.saturating_mul(1_000),
+            work_ms: place.saturating_mul(cycle_ms),
+            agents: u64::try_from(pool.working.len()).ok()?,
+            ready: u64::try_from(pool.ready.len()).ok()?,
+        };
+        for (rival, shared) in self.dispatch.rivals(first) {
+            let Some(other) = self.dispatch.pool(rival) else {
+                continue;
+            };
+            let Some(places) = self.waiting.get(&other.queue) else {
+                continue;
+            };
+            let earlier = count_ahead(places.len(), places.range(..order), places.range(order..));
+            let earlier = u64::try_from(earlier).unwrap_or(u64::MAX);
+            let members = u64::try_from(other.members.len())
+                .unwrap_or(u64::MAX)
+                .max(1);
+            let turns_milli = earlier.saturating_mul(1_000).saturating_mul(shared) / members;
+            let cycle_ms = self
+                .pace(&other.queue)
+                .and_then(Pace::cycle_ms)
+                .unwrap_or(cycle_ms);
+            ahead.turns_milli = ahead.turns_milli.saturating_add(turns_milli);
+            let work_ms = turns_milli.saturating_mul(cycle_ms) / 1_000;
+            ahead.work_ms = ahead.work_ms.saturating_add(work_ms);
+        }
+        pace.expected_ms(ahead)
+    }
+
+    fn pace(&self, queue: &Of<QueueName>) -> Option<&Pace> {
+        let subject = Subject::Queue(queue.1.clone());
+        self.paces.get(&(queue.0.clone(), subject))
     }
 
     /// Agents at work who may serve a queue, whatever they are doing; `None` without such a
@@ -103,7 +134,8 @@ impl State {
         let Some((queue, place)) = self.waiting_at(id) else {
             return;
         };
-        let expected_ms = self.expected_ms(&queue, place);
+        let visit = self.calls.get(&id).and_then(|call| call.visit.as_ref());
+        let expected_ms = visit.and_then(|visit| self.expected_ms(&queue, visit.order, place));
         let Some(comfort) = self.comfort(&queue).cloned() else {
             return;
         };

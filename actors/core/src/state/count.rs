@@ -24,6 +24,7 @@ impl State {
     /// Counts a fact of a queue that happens now.
     pub(super) fn count_queue(&mut self, tenant: &TenantId, queue: &QueueName, fact: Fact) {
         let subject = (tenant.clone(), Subject::Queue(queue.clone()));
+        self.paces.entry(subject.clone()).or_default().note(fact);
         self.count(subject, self.meta.now, fact);
     }
 
@@ -60,6 +61,10 @@ impl State {
                 short: wait_ms < short_ms,
             },
         };
+        if matches!(fact, Fact::Abandoned { .. } | Fact::Overflowed) {
+            let subject = (key.0.clone(), Subject::Queue(key.1.clone()));
+            self.paces.entry(subject).or_default().give_up(wait_ms);
+        }
         self.count_queue(&key.0, &key.1, fact);
         fact
     }

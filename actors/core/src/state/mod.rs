@@ -48,6 +48,7 @@ use crate::floor::callback::{CallbackIndex, CallbackRow};
 use crate::floor::dispatch::Dispatch;
 use crate::floor::figure::{FigureRow, Subject, Tally};
 use crate::floor::leftover::LeftoverRow;
+use crate::floor::pace::Pace;
 use crate::floor::phone::{FailingRow, PhoneName};
 use crate::floor::place::{PlaceKey, PlaceRow, ahead};
 use crate::floor::registration::RegistrationRow;
@@ -111,6 +112,8 @@ pub struct State {
     pub calls: BTreeMap<CallId, CallRow>,
     /// Live figures of queues and agents.
     pub figures: BTreeMap<Of<Subject>, Tally>,
+    /// How fast queues move, for those that had calls; kept in the rows of the figures.
+    pub paces: BTreeMap<Of<Subject>, Pace>,
     /// Trunks.
     pub trunks: BTreeMap<Of<TrunkName>, TrunkRow>,
     /// Phones that do not answer.
@@ -161,6 +164,7 @@ impl Default for State {
             agents: BTreeMap::new(),
             calls: BTreeMap::new(),
             figures: BTreeMap::new(),
+            paces: BTreeMap::new(),
             trunks: BTreeMap::new(),
             failing: BTreeMap::new(),
             leftovers: BTreeMap::new(),

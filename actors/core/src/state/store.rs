@@ -273,6 +273,7 @@ impl State {
                 tenant: key.0.clone(),
                 subject: key.1.clone(),
                 tally: tally.clone(),
+                pace: self.paces.get(key).copied(),
             });
             writer.set(Table::Figure, &figure_key(&key.0, &key.1), row.as_ref());
         }
@@ -381,7 +382,11 @@ impl State {
                 .insert((row.tenant.clone(), row.id.clone()), row);
         });
         for_each(rows, Table::Figure, |row: FigureRow| {
-            state.figures.insert((row.tenant, row.subject), row.tally);
+            let key = (row.tenant, row.subject);
+            if let Some(pace) = row.pace {
+                state.paces.insert(key.clone(), pace);
+            }
+            state.figures.insert(key, row.tally);
         });
         for_each(rows, Table::Trunk, |row: super::TrunkRow| {
             state

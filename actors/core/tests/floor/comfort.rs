@@ -94,6 +94,44 @@ fn a_caller_is_told_his_place_and_the_wait_to_expect() {
 }
 
 #[test]
+fn callers_of_another_queue_with_the_same_agents_count_in_the_wait_to_expect() {
+    // `amy` and `cat` serve both queues, `bob` support only, `dan` sales only.
+    let mut world = World::at_work(&["dan", "bob", "amy", "cat"]);
+    let four = |world: &mut World| -> Vec<CallId> {
+        let numbers = ["4009", "4008", "4009", "4008"].into_iter();
+        let calls: Vec<CallId> = numbers.map(|to| world.call("1005", to)).collect();
+        calls.iter().for_each(|call| world.agent_answers(*call));
+        calls
+    };
+    let calls = four(&mut world);
+    world.advance(90_000);
+    calls.iter().for_each(|call| world.leaves(*call));
+    // Wrap-up: 10 s in support, none in sales.
+    world.advance(10_000);
+    four(&mut world);
+    let expected = |world: &World, call: CallId| world.row(call).visit.and_then(|v| v.expected_ms);
+    let first = world.call("anonymous", "4008");
+    // Of support: 100 s for each call, shared among three at work.
+    assert_eq!(expected(&world, first), Some(33_333));
+    let other = world.call("1006", "4009");
+    // Of sales: 90 s, shared among three; of the four of support, two serve sales too, so that
+    // the caller before counts half of his 100 s.
+    assert_eq!(expected(&world, other), Some((90_000 + 50_000) / 3));
+    let restarted = crate::rows::Copy::restored(&world.copy.rows);
+    let told = |state: &strowger_core::state::State| {
+        let order = u64::MAX;
+        state.expected_ms(&crate::site::queue_key("support"), order, 2)
+    };
+    let known = world.state(told);
+    assert!(known.is_some());
+    assert_eq!(
+        told(&restarted.state.read()),
+        known,
+        "a restart foretells the same"
+    );
+}
+
+#[test]
 fn the_advert_is_played_on_request_and_costs_no_place() {
     let advert = BlobId([9; 32]);
     let mut world = world(|comfort| comfort.advert = Some((key('2'), advert)));
