@@ -13,6 +13,7 @@ mod crm;
 mod days;
 mod dispatch;
 mod expected_wait;
+mod fairness;
 mod fence;
 mod figures;
 mod harness;
