@@ -5,6 +5,7 @@
 //! crates that make them, whose output is copied as it is.
 
 mod queue;
+mod state;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -44,7 +45,8 @@ fn main() {
         match name.as_str() {
             "signalling" => signalling(&mut text),
             "queue" => queue::measure(&mut text),
-            name => panic!("no part is called {name}; there are signalling and queue"),
+            "state" => state::measure(&mut text),
+            name => panic!("no part is called {name}; there are signalling, queue and state"),
         }
     }
     if !only.is_empty() {
@@ -52,6 +54,7 @@ fn main() {
     }
     signalling(&mut text);
     queue::measure(&mut text);
+    state::measure(&mut text);
     part(&mut text, "Relayed packets", "strowger-media", "relay");
     part(
         &mut text,
@@ -60,6 +63,7 @@ fn main() {
         "commits",
     );
     part(&mut text, "The floor alone", "strowger-core", "apply");
+    part(&mut text, "Customers", "strowger-node", "customers");
     text.push_str(include_str!("peers.md"));
     let path = repository().join("docs/FIGURES.md");
     std::fs::write(&path, &text).expect("the repository is writable");
