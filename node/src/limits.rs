@@ -176,5 +176,6 @@ pub const HOURS_AHEAD_DAYS: i32 = 15;
 /// the week before is known for as long as nobody could do it.
 pub const HOURS_LEFT_MIN_MS: u64 = 8 * 24 * 3_600_000;
 
-/// How often the leader looks whether opening hours are to be worked out.
-pub const HOURS_LOOK: Duration = Duration::from_secs(60);
+/// How often the leader looks whether opening hours are to be worked out. It costs next to
+/// nothing, and a cluster that was off for weeks has to know them soon after it has a leader.
+pub const HOURS_LOOK: Duration = Duration::from_secs(2);

@@ -95,15 +95,23 @@ impl Cluster {
 
     /// The same; `prepare` may put further files into the folder the site file is copied to.
     pub fn start_with(site: &str, prepare: impl FnOnce(&Path)) -> Self {
+        Self::start_in(site, |folder| {
+            prepare(folder);
+            Vec::new()
+        })
+    }
+
+    /// The same; what `prepare` returns is in the environment of the nodes.
+    pub fn start_in(site: &str, prepare: impl FnOnce(&Path) -> Vec<(String, String)>) -> Self {
         let alone = alone();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let site_folder = folder.path().join("site");
         copy_folder(&programs::fixture("sites"), &site_folder);
         tone::write_wav(&site_folder.join("hello.wav"), GREETING_HZ, 1);
         tone::write_wav(&site_folder.join("hold.wav"), MUSIC_HZ, 3);
-        prepare(&site_folder);
+        let environment = prepare(&site_folder);
         let dir = folder.path().join("demo");
-        let (demo, ready) = spawn_demo(&dir, &site_folder.join(site));
+        let (demo, ready) = spawn_demo(&dir, &site_folder.join(site), environment);
         let token = std::fs::read_to_string(dir.join("admin.token"))
             .expect("the demo writes admin.token before it is ready");
         Self {
@@ -274,6 +282,22 @@ impl Cluster {
 
     /// The same with these variables in its environment.
     pub fn restart_with(&mut self, number: u64, environment: &[(&str, &str)]) {
+        let lines = self.start_again(number, environment);
+        self.wait_ready(number, &lines);
+    }
+
+    /// Starts all nodes, which are dead, on their data again and waits until each serves:
+    /// one alone would wait for a majority.
+    pub fn restart_all_with(&mut self, environment: &[(&str, &str)]) {
+        let started: Vec<_> = (1..=self.ready.nodes)
+            .map(|number| (number, self.start_again(number, environment)))
+            .collect();
+        for (number, lines) in started {
+            self.wait_ready(number, &lines);
+        }
+    }
+
+    fn start_again(&mut self, number: u64, environment: &[(&str, &str)]) -> Receiver<String> {
         wait_gone(self.pid(number));
         let mut command = programs::strowgerd();
         command
@@ -283,7 +307,11 @@ impl Cluster {
         command.envs(environment.iter().copied());
         let (child, lines) = spawn(command);
         self.restarted.insert(number, child);
-        wait_for_line(&lines, |line| {
+        lines
+    }
+
+    fn wait_ready(&self, number: u64, lines: &Receiver<String>) {
+        wait_for_line(lines, |line| {
             line.starts_with(&format!("ready node={number}"))
                 .then_some(())
         })
@@ -428,8 +456,9 @@ pub fn node_number(id: &Value) -> Option<u64> {
         .or_else(|| id.as_str()?.rsplit('_').next()?.parse().ok())
 }
 
-fn spawn_demo(dir: &Path, site: &Path) -> (Child, Ready) {
+fn spawn_demo(dir: &Path, site: &Path, environment: Vec<(String, String)>) -> (Child, Ready) {
     let mut command = programs::strowgerd();
+    command.envs(environment);
     command
         .args(["demo", "--headless", "--no-traffic", "--dir"])
         .arg(dir)

@@ -8,6 +8,7 @@
 pub mod api;
 pub mod baresip;
 pub mod capture;
+pub mod clock;
 pub mod cluster;
 pub mod g711;
 pub mod netstring;
