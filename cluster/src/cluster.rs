@@ -176,6 +176,10 @@ impl Cluster {
         owner.lock.lock().take();
     }
 
+    pub(crate) fn store(&self) -> Arc<Store> {
+        self.core.store.clone()
+    }
+
     /// This node's number.
     pub fn node(&self) -> NodeNumber {
         self.core.node

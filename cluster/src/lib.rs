@@ -15,11 +15,13 @@
 //! | `transport` | mutually authenticated QUIC between the nodes |
 //! | `liveness` | death watch, leases, forced elections, clock offsets |
 //! | `admission`, `membership` | who may enter, who votes |
-//! | [`offline`] | examining the data of a node that does not run |
+//! | [`copy`] | all rows as of one entry, taken while the node goes on |
+//! | [`offline`] | examining, founding and recovering the data of a node that does not run |
 
 mod admission;
 pub mod cluster;
 pub mod config;
+pub mod copy;
 mod core;
 pub mod error;
 pub mod event;

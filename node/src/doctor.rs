@@ -29,7 +29,7 @@ pub enum Output {
 }
 
 /// Nobody works on the state of a node that does not run.
-struct Idle;
+pub(crate) struct Idle;
 
 impl WakeSink for Idle {
     fn wake(&mut self, _wakes: Vec<Wake>) {}

@@ -34,6 +34,21 @@ pub mod code {
     /// An examination of a node's data found something wrong.
     pub const DATA_UNWELL: &str = "SW0111";
 
+    /// A backup could not be taken.
+    pub const BACKUP_FAILED: &str = "SW0112";
+    /// A backup is not whole.
+    pub const BACKUP_DAMAGED: &str = "SW0113";
+    /// A backup was written by a newer version.
+    pub const BACKUP_FORMAT: &str = "SW0114";
+    /// A backup is to be restored into a folder that is not empty.
+    pub const RESTORE_TARGET: &str = "SW0115";
+    /// The key for the secrets in a backup is missing or wrong.
+    pub const BACKUP_KEY: &str = "SW0116";
+    /// A backup could not be restored.
+    pub const RESTORE_FAILED: &str = "SW0117";
+    /// A recovery was not forced.
+    pub const RECOVER_UNFORCED: &str = "SW0118";
+
     /// The site file is not TOML.
     pub const SITE_SYNTAX: &str = "SW0201";
     /// Unknown section or key in the site file.
@@ -197,6 +212,8 @@ fn exit_of(code: &str) -> Exit {
         | code::NODE_FILE_SYNTAX
         | code::NODE_FILE_UNKNOWN_KEY
         | code::NODE_FILE_VALUE
+        | code::BACKUP_DAMAGED
+        | code::BACKUP_FORMAT
         | code::DEMO_SITE => Exit::InvalidFile,
         code::USAGE => Exit::Usage,
         code::NOT_FOUND => Exit::NotFound,

@@ -14,11 +14,13 @@
 //! | [`api`] | the HTTP and WebSocket interface |
 //! | [`telephony`] | calls: actors, signalling and media of this node |
 //! | [`founding`], [`daemon`], [`logging`] | how a node begins, runs, ends and says what happened |
+//! | [`backup`], [`recover`] | copies of a cluster made into another; one survivor made the whole |
 //! | [`doctor`] | examining the data of a node that does not run |
 //! | [`demo`] | a three-node exchange on one machine |
 //! | [`fault`] | codes, messages and exit codes |
 
 pub mod api;
+pub mod backup;
 pub mod blobs;
 pub mod config;
 pub mod daemon;
@@ -33,6 +35,7 @@ pub mod logging;
 pub mod metrics;
 pub mod numbering;
 pub mod peer;
+pub mod recover;
 pub mod secrets;
 pub mod site;
 pub mod telephony;

@@ -160,6 +160,13 @@ pub const IMPORT_COMMIT_DEADLINE: Duration = Duration::from_secs(10);
 /// written is read here.
 pub const APPLY_WAIT: Duration = Duration::from_secs(2);
 
+/// A backup whose reader or sender does nothing for this long is broken off.
+pub const BACKUP_STALL_MAX: Duration = Duration::from_secs(60);
+
+/// Bytes of one frame of a backup; a longer one is refused. Rows travel in pieces of about
+/// 1 MiB, of which a single row may be larger: a site with its secrets.
+pub const BACKUP_FRAME_BYTES_MAX: usize = 64 << 20;
+
 /// Skills of one agent in a site file.
 pub const SKILLS_PER_AGENT_MAX: usize = 64;
 

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use strowger_node::backup::{self, BackupOptions, RestoreOptions};
 use strowger_node::config::NodeConfig;
 use strowger_node::demo::{self, DemoOptions};
 use strowger_node::fault::{Exit, Fault, code};
-use strowger_node::{daemon, doctor, founding, logging};
+use strowger_node::{daemon, doctor, founding, logging, recover};
 
 /// A node of a Strowger telephone exchange.
 #[derive(Parser)]
@@ -52,6 +53,19 @@ enum Verb {
         #[arg(long, value_enum, default_value_t)]
         output: doctor::Output,
     },
+    /// Take a backup of a cluster that runs
+    Backup(BackupOptions),
+    /// Make a new cluster from a backup
+    Restore(RestoreOptions),
+    /// Go on with one node when a majority is lost for good
+    Recover {
+        /// Node file of the survivor, which must not run
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Do it; otherwise only the consequences are printed
+        #[arg(long)]
+        force: bool,
+    },
     /// Run a three-node exchange on this machine
     Demo(DemoOptions),
 }
@@ -66,6 +80,9 @@ fn main() -> ExitCode {
         Verb::Join { config, token } => join(&config, &token),
         Verb::Run { config } => run(&config),
         Verb::Doctor { data, output } => doctor::run(&data, output),
+        Verb::Backup(options) => on_runtime(backup::backup(&options)),
+        Verb::Restore(options) => backup::restore(&options),
+        Verb::Recover { config, force } => recover::run(&config, force),
         Verb::Demo(options) => on_runtime(demo::run(&options)),
     };
     match done {

@@ -81,9 +81,26 @@ impl Credentials {
     }
 }
 
+/// The key that opens the sealed secrets of a cluster, as an operator keeps it. Opens no
+/// connection and signs nothing.
+pub struct SealKey(XChaCha20Poly1305);
+
+/// What the text of a [`SealKey`] begins with.
+const SEAL_KEY_PREFIX: &str = "swk1.";
+
+impl SealKey {
+    /// Reads the text of a key: `swk1.` and 64 hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut key = [0; 32];
+        hex::decode_to_slice(text.strip_prefix(SEAL_KEY_PREFIX)?, &mut key).ok()?;
+        Some(Self(XChaCha20Poly1305::new(&key.into())))
+    }
+}
+
 /// The keys of a cluster. Holds no key that is stored anywhere else.
 pub struct Vault {
     seal: XChaCha20Poly1305,
+    seal_text: String,
     digest: [u8; 32],
     token: String,
     sip: [u8; 32],
@@ -93,8 +110,10 @@ pub struct Vault {
 impl Vault {
     /// The keys derived by `derive` (from a context), which is the cluster identity's.
     pub fn new(derive: impl Fn(&str) -> [u8; 32]) -> Self {
+        let seal = derive(SEAL_CONTEXT);
         Self {
-            seal: XChaCha20Poly1305::new(&derive(SEAL_CONTEXT).into()),
+            seal_text: format!("{SEAL_KEY_PREFIX}{}", hex::encode(seal)),
+            seal: XChaCha20Poly1305::new(&seal.into()),
             digest: derive(DIGEST_CONTEXT),
             token: letters(&derive(TOKEN_CONTEXT)),
             sip: derive(SIP_CONTEXT),
@@ -105,6 +124,25 @@ impl Vault {
     /// The admin token of the cluster.
     pub fn admin_token(&self) -> &str {
         &self.token
+    }
+
+    /// The key that opens this cluster's secrets, as [`SealKey`] reads it.
+    pub fn export_key(&self) -> String {
+        self.seal_text.clone()
+    }
+
+    /// A secret sealed under `old`, sealed under this cluster's key; `None` when it cannot
+    /// be opened.
+    pub fn reseal(
+        &self,
+        old: &SealKey,
+        tenant: &TenantId,
+        extension: &Extension,
+        sealed: &[u8],
+    ) -> Option<Vec<u8>> {
+        let name = secret_key(tenant, extension);
+        let plain = open_with(&old.0, &name, sealed)?;
+        Some(seal_with(&self.seal, &name, &plain))
     }
 
     /// Whether `presented` is the admin token, in constant time.
@@ -143,16 +181,7 @@ impl Vault {
         let name = secret_key(tenant, extension);
         let plain = postcard::to_stdvec(&Hashes::of(extension.as_str(), realm, password))
             .expect("a text and arrays of bytes have an encoding");
-        let nonce: [u8; NONCE_BYTES] = rand::random();
-        let payload = Payload {
-            msg: &plain,
-            aad: &name,
-        };
-        let sealed = self
-            .seal
-            .encrypt(&XNonce::from(nonce), payload)
-            .expect("a secret is far below the cipher's limit of 256 GiB");
-        [[VERSION].as_slice(), &nonce, &sealed].concat()
+        seal_with(&self.seal, &name, &plain)
     }
 
     /// Opens sealed credentials; `None` when they are not ours or damaged.
@@ -162,16 +191,7 @@ impl Vault {
         extension: &Extension,
         sealed: &[u8],
     ) -> Option<Credentials> {
-        let (version, rest) = sealed.split_first()?;
-        let (nonce, body) = rest.split_first_chunk::<NONCE_BYTES>()?;
-        let name = secret_key(tenant, extension);
-        let payload = Payload {
-            msg: body,
-            aad: &name,
-        };
-        let plain = (*version == VERSION)
-            .then(|| self.seal.decrypt(&XNonce::from(*nonce), payload).ok())
-            .flatten()?;
+        let plain = open_with(&self.seal, &secret_key(tenant, extension), sealed)?;
         postcard::from_bytes::<Hashes>(&plain)
             .ok()
             .map(Credentials::from)
@@ -201,6 +221,32 @@ impl Vault {
         opened.insert(key, (hash, credentials.clone()));
         Some(credentials)
     }
+}
+
+/// Seals `plain` for the row `name`.
+fn seal_with(cipher: &XChaCha20Poly1305, name: &[u8], plain: &[u8]) -> Vec<u8> {
+    let nonce: [u8; NONCE_BYTES] = rand::random();
+    let payload = Payload {
+        msg: plain,
+        aad: name,
+    };
+    let sealed = cipher
+        .encrypt(&XNonce::from(nonce), payload)
+        .expect("a secret is far below the cipher's limit of 256 GiB");
+    [[VERSION].as_slice(), &nonce, &sealed].concat()
+}
+
+/// Opens what was sealed for the row `name`.
+fn open_with(cipher: &XChaCha20Poly1305, name: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+    let (version, rest) = sealed.split_first()?;
+    let (nonce, body) = rest.split_first_chunk::<NONCE_BYTES>()?;
+    let payload = Payload {
+        msg: body,
+        aad: name,
+    };
+    (*version == VERSION)
+        .then(|| cipher.decrypt(&XNonce::from(*nonce), payload).ok())
+        .flatten()
 }
 
 /// A password of 100 random bits in letters that are not mistaken for each other.
@@ -261,6 +307,24 @@ mod tests {
                 "byte {place}"
             );
         }
+    }
+
+    #[test]
+    fn a_secret_is_sealed_anew_with_the_exported_key_of_its_cluster_only() {
+        let (tenant, extension) = (TenantId::from("t"), Extension::from("1001"));
+        let sealed = vault(1).seal(&tenant, &extension, "r", "p");
+        let key = SealKey::parse(&vault(1).export_key()).expect("a key");
+        let anew = vault(2).reseal(&key, &tenant, &extension, &sealed);
+        let anew = anew.expect("opened");
+        let opened = vault(2).open(&tenant, &extension, &anew);
+        assert!(opened == Some(Credentials::of("1001", "r", "p")));
+        let wrong = SealKey::parse(&vault(3).export_key()).expect("a key");
+        assert!(
+            vault(2)
+                .reseal(&wrong, &tenant, &extension, &sealed)
+                .is_none()
+        );
+        assert!(SealKey::parse("swk1.00").is_none());
     }
 
     #[test]

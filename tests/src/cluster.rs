@@ -436,7 +436,7 @@ impl Drop for Cluster {
 
 /// Waits until a process holds nothing any more: it is gone, or a zombie (the demo may not
 /// have waited for it yet) of which the last thread has ended too.
-fn wait_gone(pid: Pid) {
+pub(crate) fn wait_gone(pid: Pid) {
     eventually(STOP_MAX, "the node's process is gone", || {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
@@ -479,7 +479,7 @@ fn spawn_demo(dir: &Path, site: &Path, environment: Vec<(String, String)>) -> (C
 }
 
 /// Starts a daemon that ends with the test program, however that ends (`setpriv`).
-fn spawn(command: Command) -> (Child, Receiver<String>) {
+pub(crate) fn spawn(command: Command) -> (Child, Receiver<String>) {
     let mut wrapped = Command::new("setpriv");
     wrapped
         .args(["--pdeathsig", "TERM"])
@@ -514,7 +514,7 @@ fn spawn(command: Command) -> (Child, Receiver<String>) {
     (child, lines)
 }
 
-fn wait_for_line<T>(
+pub(crate) fn wait_for_line<T>(
     lines: &Receiver<String>,
     fits: impl Fn(&str) -> Option<T>,
 ) -> Result<T, Vec<String>> {

@@ -10,6 +10,7 @@ pub mod baresip;
 pub mod capture;
 pub mod clock;
 pub mod cluster;
+pub mod daemon;
 pub mod g711;
 pub mod netstring;
 pub mod phone;

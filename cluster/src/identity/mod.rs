@@ -158,6 +158,23 @@ pub fn init(
     node: NodeNumber,
     address: std::net::SocketAddr,
 ) -> Result<Identity, IdentityError> {
+    if file(data_dir).exists() {
+        return Err(IdentityError::Exists(data_dir.to_owned()));
+    }
+    let identity = new(name, node, address)?;
+    identity.store(data_dir)?;
+    Ok(identity)
+}
+
+/// The identity of the first node of a new cluster, written nowhere yet.
+///
+/// # Errors
+/// [`IdentityError`] when the name or number cannot be used.
+pub fn new(
+    name: &str,
+    node: NodeNumber,
+    address: std::net::SocketAddr,
+) -> Result<Identity, IdentityError> {
     if name.is_empty() || name.len() > 64 {
         return Err(IdentityError::Invalid(
             "a cluster name has 1 to 64 characters".into(),
@@ -165,9 +182,6 @@ pub fn init(
     }
     if node == 0 {
         return Err(IdentityError::Invalid("node numbers start at 1".into()));
-    }
-    if file(data_dir).exists() {
-        return Err(IdentityError::Exists(data_dir.to_owned()));
     }
     let cluster = ClusterId(rand::random());
     let (authority, authority_key) = certificate::authority(cluster, name)?;
@@ -190,7 +204,6 @@ pub fn init(
         authority,
         authority_key,
     };
-    identity.store(data_dir)?;
     Ok(identity)
 }
 
@@ -204,6 +217,11 @@ impl Identity {
     /// Certificate of the cluster's authority, DER: what clients of this node trust.
     pub fn authority_certificate(&self) -> &[u8] {
         &self.authority
+    }
+
+    /// The name in this node's certificate, which clients of it may ask for.
+    pub fn certificate_name(&self) -> String {
+        name_of(self.node, self.cluster)
     }
 
     /// Certificate and PKCS #8 private key of this node, DER, for serving TLS.

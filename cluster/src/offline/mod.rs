@@ -4,6 +4,8 @@
 //! daemon. Deliberately not here: what rows mean; the caller passes the machine and reads
 //! its state.
 
+mod founding;
 mod survey;
 
+pub use founding::{Founding, Recovery, found_from, recover, recovery};
 pub use survey::{Finding, Survey, TableSize, survey};

@@ -198,12 +198,17 @@ impl Staging {
     /// What the system said.
     pub fn start(dir: &Path) -> io::Result<Self> {
         let path = dir.join(STAGED_FILE);
-        let file = BufWriter::new(File::create(&path)?);
-        Ok(Self {
+        let file = File::create(&path)?;
+        Ok(Self::into_file(path, file))
+    }
+
+    /// Writes into `file`, which lies at `path` and is empty.
+    pub fn into_file(path: PathBuf, file: File) -> Self {
+        Self {
             path,
-            file,
+            file: BufWriter::new(file),
             hasher: blake3::Hasher::new(),
-        })
+        }
     }
 
     /// Adds one encoded chunk.

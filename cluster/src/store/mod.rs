@@ -177,6 +177,28 @@ impl Store {
         Ok(self.db.write_opt(batch, &options)?)
     }
 
+    /// Writes `batch` without the write-ahead log: it lasts from the next
+    /// [`Store::flush`] on.
+    ///
+    /// # Errors
+    /// [`StoreError::Engine`] when the disk refuses.
+    pub(crate) fn write_unlogged(&self, batch: WriteBatch) -> Result<(), StoreError> {
+        let mut options = WriteOptions::default();
+        options.disable_wal(true);
+        Ok(self.db.write_opt(batch, &options)?)
+    }
+
+    /// Writes out and syncs everything that is only in memory.
+    ///
+    /// # Errors
+    /// [`StoreError::Engine`] when the disk refuses.
+    pub(crate) fn flush(&self) -> Result<(), StoreError> {
+        for family in Family::ALL {
+            self.db.flush_cf(self.family(family))?;
+        }
+        Ok(())
+    }
+
     /// Reads, raises and writes the counter of this node's lives; returns the new one.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 
 mod answer;
 mod auth;
+mod backup;
 mod changes;
 mod customers;
 mod events;
@@ -17,7 +18,7 @@ mod reads;
 mod reports;
 mod sites;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -29,7 +30,7 @@ use axum::middleware;
 use axum::routing::{delete, get, post};
 use strowger_cluster::{Cluster, ClusterEvent, StandAside};
 use strowger_core::api::Problem;
-use strowger_core::ids::TenantId;
+use strowger_core::ids::{BlobId, TenantId};
 use strowger_core::state::{SharedState, State};
 use strowger_core::time::TimeMs;
 use tokio_util::sync::CancellationToken;
@@ -68,6 +69,8 @@ pub struct Office {
     pub ending: AtomicBool,
     /// Ends event readers and the listener.
     pub stop: CancellationToken,
+    /// Backups are taken one at a time.
+    pub(crate) backups: Arc<tokio::sync::Semaphore>,
     /// Imports take turns.
     imports: tokio::sync::Semaphore,
     readers: AtomicU64,
@@ -96,6 +99,7 @@ impl Office {
             gauges,
             ending: AtomicBool::new(false),
             stop: CancellationToken::new(),
+            backups: Arc::new(tokio::sync::Semaphore::new(1)),
             imports: tokio::sync::Semaphore::new(1),
             readers: AtomicU64::new(0),
             clocks: parking_lot::Mutex::default(),
@@ -129,12 +133,21 @@ impl Office {
     }
 
     /// The time of an answer: the wall clock, never behind the log.
-    fn now(&self) -> TimeMs {
+    pub(crate) fn now(&self) -> TimeMs {
         let wall = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
         let wall = TimeMs(u64::try_from(wall.as_millis()).unwrap_or(u64::MAX));
         self.state.read().meta.now.max(wall)
+    }
+
+    /// The sound files that sites in force name.
+    pub(crate) fn named_blobs(&self) -> BTreeSet<BlobId> {
+        let state = self.state.read();
+        let sites = state.sites.values();
+        sites
+            .flat_map(|row| row.site.blobs.keys().copied())
+            .collect()
     }
 
     /// Alarms in force.
@@ -334,13 +347,13 @@ fn router(office: Arc<Office>) -> Router {
         .merge(upload)
         .merge(import)
         .layer(middleware::from_fn(answer::timed));
-    let closed =
-        timed
-            .route("/v1/events", get(events::connect))
-            .layer(middleware::from_fn_with_state(
-                Arc::clone(&office),
-                auth::admit,
-            ));
+    let closed = timed
+        .route("/v1/events", get(events::connect))
+        .route("/v1/backup", get(backup::take))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&office),
+            auth::admit,
+        ));
     // Health says nothing an attacker could use; load balancers ask it without a token.
     Router::new()
         .route("/health/live", get(health::live))

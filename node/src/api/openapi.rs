@@ -3,7 +3,7 @@
 use axum::Json;
 use utoipa::OpenApi;
 
-use super::{changes, customers, health, imports, reads, reports, sites};
+use super::{backup, changes, customers, health, imports, reads, reports, sites};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -43,6 +43,7 @@ use super::{changes, customers, health, imports, reads, reports, sites};
         changes::command,
         changes::invite,
         changes::withdraw,
+        backup::take,
         customers::list,
         customers::create,
         customers::card,

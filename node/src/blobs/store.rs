@@ -66,6 +66,16 @@ impl BlobStore {
         Ok(id)
     }
 
+    /// [`BlobStore::put`], blocking.
+    ///
+    /// # Errors
+    /// When the folder cannot be written.
+    pub fn put_blocking(&self, bytes: &[u8]) -> std::io::Result<BlobId> {
+        let id = BlobId(*blake3::hash(bytes).as_bytes());
+        write(&self.path(id), bytes)?;
+        Ok(id)
+    }
+
     /// The bytes of a blob; `None` when it is not here. A damaged copy is removed.
     /// Blocks while it reads.
     pub fn read(&self, id: BlobId) -> Option<Vec<u8>> {

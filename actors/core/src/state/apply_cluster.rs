@@ -39,7 +39,8 @@ impl State {
             // What an older life owned goes on in this one.
             Some(_) | None => {}
         }
-        if self.nodes.is_empty() {
+        let mut due = self.deadlines.iter();
+        if self.nodes.is_empty() && !due.any(|(_, due)| *due == Deadline::Events) {
             self.at(
                 self.meta.now.plus(limits::EVENTS_PRUNE_EVERY_MS),
                 Deadline::Events,
@@ -105,6 +106,30 @@ impl State {
         }
         self.place_addresses();
         self.move_calls(id);
+        self.batch.wakes.push(Wake::Cluster);
+        Reply::Done
+    }
+
+    /// A backup has become a cluster of its own: the nodes it knew belong to another life,
+    /// and nobody can go on with their calls. Each leaves its record; the far ends are told
+    /// nothing, because they may be talking in the cluster the backup was taken of.
+    pub(super) fn refounded(&mut self) -> Reply {
+        for address in self.addresses.values_mut() {
+            address.holder = None;
+            self.batch.addresses.insert(address.address);
+        }
+        for id in std::mem::take(&mut self.nodes).into_keys() {
+            self.batch.nodes.insert(id);
+        }
+        let calls: Vec<CallId> = self.calls.keys().copied().collect();
+        for call in calls {
+            self.close_call(call, (Disposition::NodeLost, Cause::NODE_LOST));
+        }
+        let legs: Vec<_> = self.leftovers.keys().copied().collect();
+        self.released(&legs);
+        self.compare = super::compare::CompareRow::default();
+        self.batch.compare = true;
+        self.event("cluster.refounded", "", []);
         self.batch.wakes.push(Wake::Cluster);
         Reply::Done
     }

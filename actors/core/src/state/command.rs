@@ -103,6 +103,9 @@ pub enum Command {
         /// The times; hours that are not named stay.
         times: Vec<OpenTimes>,
     },
+    /// The state begins anew in a cluster founded from a backup. Written once, by whoever
+    /// restores it, before any node of the new cluster is up.
+    Refounded,
 }
 
 /// What may become of customers. Decisions.

@@ -240,6 +240,7 @@ impl State {
                 site_version,
                 times,
             } => self.hours_set(&tenant, site_version, times),
+            Command::Refounded => self.refounded(),
         };
         self.record_contacts(rows);
         self.rebalance();

@@ -30,7 +30,7 @@ use crate::time::TimeMs;
 /// Version byte of every value.
 const VERSION: u8 = 1;
 /// Key of the singletons.
-const META_KEY: &[u8] = b"floor";
+pub const META_KEY: &[u8] = b"floor";
 /// Key of the comparison of hashes.
 const COMPARE_KEY: &[u8] = b"compare";
 

@@ -502,3 +502,34 @@ fn secrets_are_rows_and_never_events() {
     assert_eq!(world.copy.rows.get(Table::Secret, &key), Some(vec![7]));
     assert!(!format!("{:?}", world.events()).contains("secret"));
 }
+
+#[test]
+fn a_state_refounded_from_a_backup_ends_every_call_once_and_begins_with_no_node() {
+    let mut world = World::at_work(&["amy"]);
+    let talking = world.call("1003", "1002");
+    let answering = world.far_leg(talking);
+    world.answers(talking, answering);
+    let offered = world.call("anonymous", "4008");
+    let waiting = world.call("anonymous", "4008");
+    world.run();
+    assert_eq!(world.propose(Command::Refounded), Reply::Done);
+    for call in [talking, offered, waiting] {
+        assert!(!world.is_live(call));
+        assert_eq!(world.cdr(call).disposition, Disposition::NodeLost);
+    }
+    assert_eq!(world.cdrs().len(), 3);
+    let left = world.state(|state| (state.nodes.len(), state.leftovers.len(), state.calls.len()));
+    assert_eq!(left, (0, 0, 0), "nodes, legs to end, calls");
+    assert!(world.state(|state| state.addresses.values().all(|row| row.holder.is_none())));
+    assert_eq!(world.agent("amy"), AgentState::Ready);
+    let figure = world.figure("support");
+    assert_eq!(figure.node_lost, 2, "{figure:?}");
+    let restored = Copy::restored(&world.copy.rows);
+    assert_eq!(restored.words(), world.copy.words());
+
+    // A node of the new cluster begins with its first life.
+    assert_eq!(world.node_up(2, 1), Reply::Done);
+    assert_eq!(held(&world), BTreeMap::from([(2, 6)]));
+    let again = world.call("anonymous", "4008");
+    assert_eq!(world.offered_to(again).as_deref(), Some("amy"));
+}
