@@ -44,15 +44,15 @@ fn days() -> Vec<Day> {
         queues,
     };
     vec![
-        day("5 agents, lognormal", 5, 100.0, lognormal, None, 1),
-        day("5 agents, exponential", 5, 100.0, exponential, None, 1),
-        day("10 agents, lognormal", 10, 100.0, lognormal, None, 1),
-        day("10 agents, exponential", 10, 100.0, exponential, None, 1),
-        day("30 agents, lognormal", 30, 100.0, lognormal, None, 1),
-        day("30 agents, even", 30, 105.0, even, None, 1),
+        day("5 agents, lognormal", 5, 88.0, lognormal, None, 1),
+        day("5 agents, exponential", 5, 88.0, exponential, None, 1),
+        day("10 agents, lognormal", 10, 88.0, lognormal, None, 1),
+        day("10 agents, exponential", 10, 88.0, exponential, None, 1),
+        day("30 agents, lognormal", 30, 88.0, lognormal, None, 1),
+        day("30 agents, even", 30, 88.0, even, None, 1),
         day("10 agents, callers leave", 10, 130.0, lognormal, tired, 1),
         day("30 agents, callers leave", 30, 130.0, exponential, tired, 1),
-        day("10 agents, two queues", 10, 100.0, lognormal, None, 2),
+        day("10 agents, two queues", 10, 88.0, lognormal, None, 2),
         day(
             "20 agents, three queues, callers leave",
             20,
@@ -124,7 +124,8 @@ fn bias(told: &[Told]) -> f64 {
     sum(|one| one.expected_ms) / sum(|one| one.waited_ms)
 }
 
-fn rehearse(seed: u64, callers: usize) {
+/// Plays all the days; each of them is held to `each_max`, all together to a quarter.
+fn rehearse(seed: u64, callers: usize, each_max: f64) {
     println!("seed {seed}: median of |told - waited| / waited, of callers who waited 15 s or more");
     let mut all = Vec::new();
     for day in days() {
@@ -143,6 +144,8 @@ fn rehearse(seed: u64, callers: usize) {
             median_error(&far) * 100.0,
             bias(&told),
         );
+        let error = median_error(&told);
+        assert!(error <= each_max, "seed {seed}, {}: {error:.3}", day.name);
         all.extend(told);
     }
     let error = median_error(&all);
@@ -162,13 +165,14 @@ fn rehearse(seed: u64, callers: usize) {
 
 #[test]
 fn waits_are_foretold_within_a_quarter() {
-    rehearse(1, 300);
+    // A few hundred callers of one day leave much to luck.
+    rehearse(1, 300, 0.4);
 }
 
 #[test]
 #[ignore = "takes minutes; make test-long runs it optimised"]
 fn waits_of_long_days_are_foretold_within_a_quarter() {
     for seed in 2..6 {
-        rehearse(seed, 4_000);
+        rehearse(seed, 4_000, 0.25);
     }
 }
