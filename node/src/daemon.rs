@@ -65,6 +65,7 @@ impl Gauges for Telephony {
             ("rtp", "foreign_source", rtp.foreign_dropped),
             ("rtp", "malformed", rtp.malformed_dropped),
             ("rtp", "payload_type", rtp.payload_dropped),
+            ("rtp", "stale", rtp.stale_dropped),
             ("rtp", "send_failed", rtp.send_failed),
         ]);
         dropped

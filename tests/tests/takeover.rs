@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use strowger_tests::api::Api;
 use strowger_tests::cluster::{Cluster, MUSIC_HZ, node_number};
@@ -312,6 +313,79 @@ fn a_node_is_taken_out_of_service_under_calls_and_comes_back() {
         let own = held.filter(|address| cluster.holder(**address) == node);
         (own.count() == 2).then_some(())
     });
+    assert!(cluster.panics().is_empty(), "{:#?}", cluster.panics());
+}
+
+/// Stops the process of a node for this long under talking calls, of which two are hung up
+/// meanwhile. Everybody else goes on talking, nobody hears what was missed played out, and
+/// each call leaves one record.
+fn stands_still(cluster: &mut Cluster, node: u64, still: Duration) {
+    const CALLS: usize = 12;
+    /// Packets that one leg may get in the first 100 ms: fifteen are those of this time and
+    /// those not older than 200 ms when the process woke; a pause of 4 s has missed 200.
+    const BURST_MAX: u64 = 40;
+    let before = cluster.any_api().cdrs().expect("a node answers").len();
+    let mut talks = Talks::begin(cluster, node, CALLS);
+    cluster.signal(node, Signal::SIGSTOP);
+    // Their BYEs are heard by nobody before the node, or who has its calls then, is there.
+    let leaving = [talks.ends[0].clone(), talks.ends[CALLS + 1].clone()];
+    leaving.iter().for_each(Call::hang_up);
+    std::thread::sleep(still);
+    let received = |talks: &Talks| -> Vec<u64> {
+        let counts = talks.ends.iter().map(|end| end.audio().counts());
+        counts.map(|counts| counts.received).collect()
+    };
+    let at_waking = received(&talks);
+    cluster.signal(node, Signal::SIGCONT);
+    let woken = Instant::now();
+    std::thread::sleep(Duration::from_millis(100));
+    let came = received(&talks).into_iter().zip(at_waking);
+    let burst = came.map(|(now, then)| now - then).max().unwrap_or(0);
+    for end in &leaving {
+        end.ended(SOON).expect("who hung up is let go");
+    }
+    eventually(SOON, "the other two are told", || {
+        let ended = talks.ends.iter().filter(|end| end.view().ended.is_some());
+        (ended.count() == 4).then_some(())
+    });
+    talks.ends.retain(|end| end.view().ended.is_none());
+    talks.calls = CALLS - 2;
+    assert_eq!(talks.ends.len(), 2 * talks.calls, "nobody else was ended");
+    for end in &talks.ends {
+        eventually(SOON, "everybody is heard again", || {
+            let last = end.audio().counts().last?;
+            (last > woken + Duration::from_millis(300)).then_some(())
+        });
+    }
+    println!(
+        "node {node} stood still for {still:?}: calls heard nothing for at most {:.0} ms; \
+         {burst} packets came to one leg within 100 ms",
+        quantile(&talks.gaps(), 1.0),
+    );
+    assert!(burst <= BURST_MAX, "{burst} packets of what was missed");
+    eventually(SOON, "the node is up", || {
+        let nodes = cluster.any_api().list("/v1/nodes")?;
+        nodes.iter().all(|node| node["state"] == "up").then_some(())
+    });
+    talks.end();
+    let records = eventually(SOON, "each call has its record", || {
+        let rows = cluster.any_api().cdrs();
+        rows.filter(|rows| rows.len() >= before + CALLS)
+    });
+    assert_eq!(records.len(), before + CALLS);
+    for record in &records {
+        assert_eq!(record["disposition"], "answered", "{record:#}");
+    }
+}
+
+#[test]
+fn a_node_that_stands_still_steps_back_in() {
+    let mut cluster = Cluster::start("takeover.toml");
+    for (still_ms, leads) in [(300, true), (300, false), (4_000, false), (4_000, true)] {
+        let leader = cluster.leader();
+        let node = if leads { leader } else { leader % 3 + 1 };
+        stands_still(&mut cluster, node, Duration::from_millis(still_ms));
+    }
     assert!(cluster.panics().is_empty(), "{:#?}", cluster.panics());
 }
 

@@ -106,6 +106,9 @@ pub struct Totals {
     pub malformed_dropped: u64,
     /// Packets of a payload type that was not agreed, dropped.
     pub payload_dropped: u64,
+    /// Packets that had waited too long to be worth relaying, because the process or its
+    /// machine stood still.
+    pub stale_dropped: u64,
     /// Packets the operating system did not take.
     pub send_failed: u64,
     /// Digits not sent because too many were waiting on a leg.

@@ -30,6 +30,10 @@ pub const BATCHES_PER_ROUND: usize = 4;
 /// Largest datagram read. Longer ones are dropped as malformed.
 pub const DATAGRAM_MAX: usize = 1_500;
 
+/// Audio that has waited longer than this for its worker is not relayed: whoever stood still
+/// for so long does not play out what he missed.
+pub const AUDIO_AGE_MAX: Duration = Duration::from_millis(200);
+
 /// Sockets reported by one poll.
 pub const POLL_EVENTS: usize = 512;
 

@@ -73,29 +73,64 @@ fn bind(local: IpAddr, port: u16) -> Result<UdpSocket, BindFailure> {
             // A marking only: where it is not permitted, audio works without.
             let _ = socket.set_tos_v4(TOS_VOICE);
         }
+        stamp_arrivals(&socket)?;
         socket.bind(&address.into())?;
         Ok(socket.into())
     };
     open().map_err(|source| BindFailure { address, source })
 }
 
+/// Has the kernel say of each datagram when it came.
+fn stamp_arrivals(socket: &Socket) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: reads one integer that lives during the call, of the length said.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_TIMESTAMPNS,
+            ptr::from_ref(&on).cast(),
+            mem::size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if set == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// What the kernel says beside a datagram: the time of its arrival.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Aside {
+    header: libc::cmsghdr,
+    stamp: libc::timespec,
+}
+
 /// Reads several datagrams with one call.
 pub(crate) struct ReceiveBatch {
     buffers: Box<[[u8; limits::DATAGRAM_MAX]; limits::BATCH]>,
     names: Box<[libc::sockaddr_storage; limits::BATCH]>,
+    asides: Box<[Aside; limits::BATCH]>,
     lengths: [usize; limits::BATCH],
     sources: [Option<SocketAddr>; limits::BATCH],
+    ages: [Duration; limits::BATCH],
 }
 
 impl ReceiveBatch {
     pub(crate) fn new() -> Self {
         // SAFETY: sockaddr_storage is plain old data for which all zeroes is a valid value.
         let name: libc::sockaddr_storage = unsafe { mem::zeroed() };
+        // SAFETY: so is this, a header and a time of the kernel's.
+        let aside: Aside = unsafe { mem::zeroed() };
         Self {
             buffers: Box::new([[0; limits::DATAGRAM_MAX]; limits::BATCH]),
             names: Box::new([name; limits::BATCH]),
+            asides: Box::new([aside; limits::BATCH]),
             lengths: [0; limits::BATCH],
             sources: [None; limits::BATCH],
+            ages: [Duration::ZERO; limits::BATCH],
         }
     }
 
@@ -106,24 +141,27 @@ impl ReceiveBatch {
             [const { MaybeUninit::uninit() }; limits::BATCH];
         let mut headers: [MaybeUninit<libc::mmsghdr>; limits::BATCH] =
             [const { MaybeUninit::uninit() }; limits::BATCH];
-        for (((vector, header), buffer), name) in vectors
+        for ((((vector, header), buffer), name), aside) in vectors
             .iter_mut()
             .zip(headers.iter_mut())
             .zip(self.buffers.iter_mut())
             .zip(self.names.iter_mut())
+            .zip(self.asides.iter_mut())
         {
             let vector = vector.write(libc::iovec {
                 iov_base: buffer.as_mut_ptr().cast(),
                 iov_len: limits::DATAGRAM_MAX,
             });
-            header.write(header_of(
+            let header = header.write(header_of(
                 vector,
                 name,
                 mem::size_of::<libc::sockaddr_storage>(),
             ));
+            header.msg_hdr.msg_control = ptr::from_mut(aside).cast();
+            header.msg_hdr.msg_controllen = mem::size_of::<Aside>() as _;
         }
-        // SAFETY: `headers` holds BATCH initialised headers; each points at a vector, a buffer
-        // and a name that live in this frame or in `self` and are not otherwise borrowed.
+        // SAFETY: `headers` holds BATCH initialised headers; each points at a vector, a buffer,
+        // a name and room for what comes beside it that live in this frame or in `self` and are not otherwise borrowed.
         let count = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -134,6 +172,11 @@ impl ReceiveBatch {
             )
         };
         let count = usize::try_from(count).unwrap_or(0).min(limits::BATCH);
+        let now = if count > 0 {
+            wall_clock()
+        } else {
+            Duration::ZERO
+        };
         for (index, header) in headers.iter().enumerate().take(count) {
             // SAFETY: every header was initialised above.
             let header = unsafe { header.assume_init_ref() };
@@ -145,20 +188,29 @@ impl ReceiveBatch {
                 length.min(limits::DATAGRAM_MAX)
             };
             self.sources[index] = address_of(&self.names[index]);
+            let stamped = header.msg_hdr.msg_controllen >= mem::size_of::<Aside>();
+            let came = stamped.then(|| arrival(&self.asides[index])).flatten();
+            self.ages[index] = came.map_or(Duration::ZERO, |came| now.saturating_sub(came));
         }
         count
     }
 
     /// The datagrams of the last `receive`.
     pub(crate) fn datagrams(&self, count: usize) -> impl Iterator<Item = (&[u8], SocketAddr)> {
+        self.aged(count).map(|(bytes, source, _)| (bytes, source))
+    }
+
+    /// The same with how long each has waited to be read.
+    pub(crate) fn aged(&self, count: usize) -> impl Iterator<Item = (&[u8], SocketAddr, Duration)> {
         let parts = self
             .buffers
             .iter()
             .zip(&self.lengths)
             .zip(&self.sources)
+            .zip(&self.ages)
             .take(count);
-        parts.filter_map(|((buffer, length), source)| {
-            Some((buffer.get(..*length).unwrap_or_default(), (*source)?))
+        parts.filter_map(|(((buffer, length), source), age)| {
+            Some((buffer.get(..*length).unwrap_or_default(), (*source)?, *age))
         })
     }
 }
@@ -259,6 +311,21 @@ fn header_of<T>(vector: *mut libc::iovec, name: *mut T, name_length: usize) -> l
     header.msg_hdr.msg_name = name.cast();
     header.msg_hdr.msg_namelen = name_length as libc::socklen_t;
     header
+}
+
+/// The time of arrival since 1970, where the kernel wrote one.
+fn arrival(aside: &Aside) -> Option<Duration> {
+    let stamps = aside.header.cmsg_level == libc::SOL_SOCKET
+        && aside.header.cmsg_type == libc::SCM_TIMESTAMPNS;
+    let seconds = u64::try_from(aside.stamp.tv_sec).ok()?;
+    let nanoseconds = u32::try_from(aside.stamp.tv_nsec).ok()?;
+    stamps.then(|| Duration::new(seconds, nanoseconds))
+}
+
+/// Time since 1970, as the kernel stamps arrivals.
+fn wall_clock() -> Duration {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.unwrap_or_default()
 }
 
 /// The address the kernel wrote, where it is one of the internet families.
@@ -461,6 +528,24 @@ mod tests {
             }
             assert_eq!(receive.receive(&pair.rtcp), 0);
         }
+    }
+
+    #[test]
+    fn a_datagram_tells_how_long_it_has_waited() {
+        let pair = free(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let to = pair.rtcp.local_addr().expect("bound");
+        let mut receive = ReceiveBatch::new();
+        let mut ages = |waits: Duration| {
+            pair.rtp.send_to(b"x", to).expect("sent");
+            std::thread::sleep(waits);
+            let count = receive.receive(&pair.rtcp);
+            let ages: Vec<Duration> = receive.aged(count).map(|(_, _, age)| age).collect();
+            assert_eq!(ages.len(), 1);
+            ages[0]
+        };
+        let waits = Duration::from_millis(30);
+        assert!((waits..waits * 100).contains(&ages(waits)));
+        assert!(ages(Duration::ZERO) < waits * 100);
     }
 
     #[test]

@@ -45,6 +45,7 @@ pub(crate) struct WorkerTotals {
     foreign_dropped: AtomicU64,
     malformed_dropped: AtomicU64,
     payload_dropped: AtomicU64,
+    stale_dropped: AtomicU64,
     send_failed: AtomicU64,
     digits_dropped: AtomicU64,
     events_dropped: AtomicU64,
@@ -52,7 +53,7 @@ pub(crate) struct WorkerTotals {
 }
 
 impl WorkerTotals {
-    fn pairs<'a>(&'a self, totals: &'a mut Totals) -> [(&'a AtomicU64, &'a mut u64); 10] {
+    fn pairs<'a>(&'a self, totals: &'a mut Totals) -> [(&'a AtomicU64, &'a mut u64); 11] {
         [
             (&self.legs, &mut totals.legs),
             (&self.packets_received, &mut totals.packets_received),
@@ -60,6 +61,7 @@ impl WorkerTotals {
             (&self.foreign_dropped, &mut totals.foreign_dropped),
             (&self.malformed_dropped, &mut totals.malformed_dropped),
             (&self.payload_dropped, &mut totals.payload_dropped),
+            (&self.stale_dropped, &mut totals.stale_dropped),
             (&self.send_failed, &mut totals.send_failed),
             (&self.digits_dropped, &mut totals.digits_dropped),
             (&self.events_dropped, &mut totals.events_dropped),
@@ -286,18 +288,24 @@ impl Worker {
             .get(slot)
             .and_then(Option::as_ref)
             .and_then(|leg| leg.peer);
-        let datagrams = receive.datagrams(count);
+        let datagrams = receive.aged(count);
         if let Some(peer) = peer
             && let Ok([Some(leg), Some(other)]) = legs.get_disjoint_mut([slot, peer])
         {
-            for (bytes, source) in datagrams {
-                if let Some(heard) = leg.hear(bytes, source, now, rules, clock, sink) {
+            for (bytes, source, age) in datagrams {
+                let Some(heard) = leg.hear(bytes, source, now, rules, clock, sink) else {
+                    continue;
+                };
+                // Digits of it have been taken; as audio it is worth nothing any more.
+                if age > limits::AUDIO_AGE_MAX {
+                    sink.tally.stale_dropped += 1;
+                } else {
                     other.say(leg.key, &heard, now, send, sink);
                 }
             }
             other.flush(send, sink);
         } else if let Some(Some(leg)) = legs.get_mut(slot) {
-            for (bytes, source) in datagrams {
+            for (bytes, source, _) in datagrams {
                 leg.hear(bytes, source, now, rules, clock, sink);
             }
         }

@@ -40,6 +40,10 @@ const ENDING_TRUNK: Duration = Duration::from_secs(5);
 /// Length of the confirmation of a feature code, ms.
 const CONFIRMATION_MS: u32 = 600;
 
+/// So long after a service address has come here the ports of its calls may be held by its
+/// old holder.
+const PORTS_FOLLOW: Duration = Duration::from_millis(500);
+
 /// The legs of this node.
 #[derive(Default)]
 pub struct LegTable {
@@ -516,6 +520,11 @@ impl Legs for NodeLegs {
         if here == Some(true) {
             return true;
         }
+        // A process that stood still lets go of address and ports when it wakes, of one a moment
+        // after the other.
+        let endpoint = self.shared.endpoint();
+        let since = endpoint.and_then(|endpoint| endpoint.bound_for(call.address));
+        let patient = patient || since.is_some_and(|since| since < PORTS_FOLLOW);
         match self.try_resume(call, leg, patient) {
             Ok(()) => true,
             Err(Unresumed::Occupied) => false,

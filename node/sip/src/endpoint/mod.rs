@@ -166,6 +166,12 @@ impl Endpoint {
         self.core.transport.bound()
     }
 
+    /// How long an address has been bound here; `None` when it is not.
+    #[must_use]
+    pub fn bound_for(&self, ip: IpAddr) -> Option<Duration> {
+        self.core.transport.bound_for(ip)
+    }
+
     /// While quiet, nothing is sent but answers to BYE and 503 to what would start
     /// something new: this node lost its lease.
     pub fn set_quiet(&self, quiet: bool) {

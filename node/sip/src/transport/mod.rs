@@ -24,6 +24,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 
 /// A transport protocol.
@@ -137,6 +138,7 @@ pub(crate) trait Receiver: Send + Sync + 'static {
 struct Address {
     tasks: Vec<JoinHandle<()>>,
     udp: SocketAddr,
+    since: Instant,
 }
 
 /// The sockets of one endpoint.
@@ -198,7 +200,8 @@ impl Transport {
         }
         self.sockets.write().insert(udp_address, socket);
         let udp = udp_address;
-        addresses.insert(ip, Address { tasks, udp });
+        let since = Instant::now();
+        addresses.insert(ip, Address { tasks, udp, since });
         Ok(Bound {
             udp,
             tcp: tcp_address,
@@ -225,6 +228,11 @@ impl Transport {
 
     pub(crate) fn bound(&self) -> Vec<IpAddr> {
         self.addresses.lock().keys().copied().collect()
+    }
+
+    pub(crate) fn bound_for(&self, ip: IpAddr) -> Option<Duration> {
+        let addresses = self.addresses.lock();
+        addresses.get(&ip).map(|address| address.since.elapsed())
     }
 
     pub(crate) fn set_quiet(&self, quiet: bool) {
