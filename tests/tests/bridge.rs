@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+use strowger_tests::api::Api;
 use strowger_tests::cluster::{Cluster, GREETING_HZ, MUSIC_HZ};
-use strowger_tests::phone::{Call, Phone};
+use strowger_tests::phone::{Call, Phone, Policy};
 use strowger_tests::poll::eventually;
 use strowger_tests::rtp::Audio;
 use strowger_tests::seats::quantile;
@@ -117,19 +119,34 @@ fn one(
     bridged
 }
 
-/// Calls by ten callers at a time, at all service addresses.
-fn bridge(rounds: usize) {
+/// Three nodes, and ten agents who are ready.
+fn start() -> Cluster {
     let cluster = Cluster::start_with("bridge.toml", |folder| {
         tone::write_wav(&folder.join("advert.wav"), ADVERT_HZ, 3);
     });
-    let api = cluster.any_api();
+    wait_ready(&cluster.any_api());
+    cluster
+}
+
+fn wait_ready(api: &Api) {
     eventually(SOON, "ten agents are ready", || {
         let agents = api.list("/v1/agents")?;
         let ready = agents.iter().filter(|agent| agent["state"] == "ready");
         (ready.count() == CALLERS).then_some(())
     });
-    let device = "127.0.0.60:6060".parse().expect("an address");
-    let device = &Phone::at(device, "agents", "", AGENT_HZ);
+}
+
+/// Where all agents are rung.
+fn device() -> Phone {
+    let address = "127.0.0.60:6060".parse().expect("an address");
+    Phone::at(address, "agents", "", AGENT_HZ)
+}
+
+/// Calls by ten callers at a time, at all service addresses.
+fn bridge(rounds: usize) {
+    let cluster = start();
+    let api = cluster.any_api();
+    let device = &device();
     let all: Vec<Bridged> = std::thread::scope(|scope| {
         let callers = (0..CALLERS).map(|n| {
             let server = cluster.service(n % 6);
@@ -201,4 +218,70 @@ fn caller_and_agent_hear_each_other_at_once() {
 #[ignore = "measures on an otherwise idle machine; make test-long runs it"]
 fn how_soon_caller_and_agent_hear_each_other() {
     bridge(40);
+}
+
+#[test]
+fn who_is_answered_while_the_nodes_stand_still_talks_when_they_go_on() {
+    let cluster = start();
+    let api = cluster.any_api();
+    let device = device();
+    let callers: Vec<Phone> = (0..6)
+        .map(|n| {
+            let user = format!("55500{n:02}");
+            Phone::new(IpAddr::from([127, 0, 0, 1]), &user, "", 1_500)
+        })
+        .collect();
+    for stall_ms in [1_000, 2_500] {
+        device.set_policy(Policy::Ring);
+        let before = device.calls().len();
+        let calls: Vec<Call> = callers
+            .iter()
+            .enumerate()
+            .map(|(n, phone)| phone.call(cluster.service(n), "4008"))
+            .collect();
+        for call in &calls {
+            assert!(call.answered(SOON), "{:?}", call.view());
+        }
+        eventually(SOON, "all are offered", || {
+            (device.calls().len() == before + calls.len()).then_some(())
+        });
+        // With two of three stopped nobody has a lease; the answers come in the middle.
+        for node in 1..=2 {
+            cluster.signal(node, Signal::SIGSTOP);
+        }
+        std::thread::sleep(Duration::from_millis(stall_ms / 2));
+        device.calls().iter().skip(before).for_each(Call::answer);
+        std::thread::sleep(Duration::from_millis(stall_ms / 2));
+        for node in 1..=2 {
+            cluster.signal(node, Signal::SIGCONT);
+        }
+        // Whose node was given up meanwhile is offered anew.
+        device.set_policy(Policy::Answer {
+            after: Duration::ZERO,
+            talk: None,
+        });
+        let began = Instant::now();
+        for call in &calls {
+            call.wait(SOON, |_| call.audio().hears(AGENT_HZ))
+                .unwrap_or_else(|| panic!("{stall_ms} ms: no agent is heard: {:?}", call.view()));
+        }
+        let offered = device.calls().len() - before;
+        println!(
+            "stopped for {stall_ms} ms: all {} talk {} ms later, {} offered anew",
+            calls.len(),
+            began.elapsed().as_millis(),
+            offered - calls.len()
+        );
+        calls.iter().for_each(Call::hang_up);
+        wait_ready(&api);
+    }
+    let wanted = 2 * callers.len();
+    let records = eventually(SOON, "each call has its record", || {
+        api.cdrs().filter(|rows| rows.len() >= wanted)
+    });
+    assert_eq!(records.len(), wanted);
+    for record in &records {
+        assert_eq!(record["disposition"], "answered", "{record:#}");
+    }
+    assert!(cluster.panics().is_empty(), "{:#?}", cluster.panics());
 }
