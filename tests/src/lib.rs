@@ -5,6 +5,7 @@
 //! no other crate of the workspace, so that a test never agrees with a fault by sharing
 //! its code. Whatever it starts it ends when dropped.
 
+pub mod apart;
 pub mod api;
 pub mod baresip;
 pub mod capture;

@@ -511,8 +511,10 @@ pub struct CallRow {
     /// Service address it is anchored on.
     pub address: IpAddr,
     /// Epoch of that address when the owner got the call.
+    pub address_epoch: u32,
+    /// Rises with each owner, and never falls when the call goes to another address.
     pub epoch: u32,
-    /// The node that owns it: the holder of `address` at that epoch.
+    /// The node that owns it: the holder of `address` at `address_epoch`.
     pub owner: NodeId,
     /// It had another owner, or an older life of this one, before.
     pub moved: bool,

@@ -402,6 +402,7 @@ async fn a_lost_invite_is_cancelled_and_its_end_is_heard() {
         .cancel_lost(&strowger_sip::endpoint::LostInvite {
             token: caller.token(),
             target: sent.target,
+            sent_by: flow.local,
             flow,
             from: sent.from,
             to: sent.to,

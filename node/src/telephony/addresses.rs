@@ -2,14 +2,17 @@
 //!
 //! Level-triggered: after every change and until nothing is left to do, what is bound
 //! is made equal to what the state says. An address that another process still holds
-//! is tried again: its old holder is about to close it, or is dead.
+//! is tried again: its old holder is about to close it, or is dead. One that this machine
+//! does not have is tried again too, where something outside brings it here (`takeover =
+//! "address"`); else the others are told, and one of them gets it.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{info, warn};
+use strowger_core::state::command::Command;
+use tracing::{debug, info, warn};
 
 use super::Shared;
 use super::wake::WakeHub;
@@ -18,6 +21,8 @@ use super::wake::WakeHub;
 const RETRY: Duration = Duration::from_millis(50);
 /// Without a wake-up, look this often.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long one report may take.
+const PROPOSE: Duration = Duration::from_secs(1);
 /// Attempts after which an address that cannot be bound is reported.
 const REPORT_AFTER: u32 = 20;
 
@@ -61,17 +66,39 @@ async fn settle(shared: &Shared, failures: u32) -> bool {
         endpoint.unbind(*address).await;
         info!(%address, "service address released");
     }
-    let mut done = true;
+    let (mut done, mut absent) = (true, Vec::new());
     for address in held.difference(&bound) {
         match endpoint.bind(*address, shared.ports.udp, Some(shared.ports.tcp)) {
             Ok(_) => info!(%address, "service address taken"),
             Err(why) => {
                 done = false;
+                if why.is_absent() && shared.state.read().may_be_barred(*address) {
+                    absent.push(*address);
+                    continue;
+                }
                 if failures % REPORT_AFTER == REPORT_AFTER - 1 {
                     warn!(code = "SW0107", %address, %why, "a service address cannot be bound");
                 }
             }
         }
     }
+    for address in absent {
+        bar(shared, address).await;
+    }
     done
+}
+
+/// Says that this machine does not have an address.
+async fn bar(shared: &Shared, address: IpAddr) {
+    let command = Command::AddressBarred {
+        node: shared.node,
+        incarnation: shared.cluster.incarnation(),
+        address,
+    };
+    match shared.desk.propose(&command, PROPOSE).await {
+        Ok(_) => {
+            info!(%address, "a service address is not one of this machine; another node tries")
+        }
+        Err(why) => debug!(%address, %why, "nobody hears yet that an address is not here"),
+    }
 }

@@ -1,9 +1,10 @@
-//! Far ends of calls that were lost with their node: whoever holds the service address
-//! now tells them, and reports their final answers.
+//! Far ends of calls that were lost with their node, or that rang when it died: whoever is to
+//! tell them (`State::teller`) does, and reports their final answers.
 //!
 //! Level-triggered: the rows say who is still to be told. Telling twice, after another
 //! node or in another life, is harmless: the far end answers 481.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,16 +61,19 @@ pub fn tell_all(shared: &Arc<Shared>) -> bool {
     };
     let bound = endpoint.bound();
     let mut more = false;
-    let rows: Vec<LeftoverRow> = {
+    let rows: Vec<(LeftoverRow, IpAddr)> = {
         let state = shared.state.read();
         told.retain(|leg| state.leftovers.contains_key(leg));
-        let mine = state.leftovers.values().filter(|row| {
-            state.holder(row.address) == Some(shared.node) && !told.contains(&row.leg)
+        let untold = state.leftovers.values();
+        let untold = untold.filter(|row| !told.contains(&row.leg));
+        let mine = untold.filter_map(|row| {
+            let (teller, address) = state.teller(row)?;
+            (teller == shared.node).then_some((row, address))
         });
         let mut rows = Vec::new();
-        for row in mine {
-            if bound.contains(&row.address) && rows.len() < TOLD_AT_ONCE {
-                rows.push(row.clone());
+        for (row, address) in mine {
+            if bound.contains(&address) && rows.len() < TOLD_AT_ONCE {
+                rows.push((row.clone(), address));
             } else {
                 more = true;
             }
@@ -79,21 +83,23 @@ pub fn tell_all(shared: &Arc<Shared>) -> bool {
     if !rows.is_empty() {
         info!(legs = rows.len(), "telling far ends of lost calls");
     }
-    for row in rows {
+    for (row, address) in rows {
         told.insert(row.leg);
-        tell(shared, row);
+        tell(shared, row, address);
     }
     more
 }
 
-fn tell(shared: &Arc<Shared>, row: LeftoverRow) {
+fn tell(shared: &Arc<Shared>, row: LeftoverRow, address: IpAddr) {
     let checkpoint = row.checkpoint.as_deref().and_then(Checkpoint::read);
     let endpoint = shared.endpoint();
     let dialog = checkpoint
         .zip(endpoint)
         .and_then(|(checkpoint, endpoint)| checkpoint.dialog(endpoint, row.leg));
     match dialog {
-        Some(dialog) => {
+        Some(mut dialog) => {
+            let legs = NodeLegs::new(Arc::clone(shared));
+            dialog.flow = legs.way_on(dialog.flow, row.address, address);
             let shared = Arc::clone(shared);
             tokio::spawn(async move {
                 let Some(endpoint) = shared.endpoint() else {
@@ -105,12 +111,12 @@ fn tell(shared: &Arc<Shared>, row: LeftoverRow) {
                 }
             });
         }
-        None => cancel(shared, &row),
+        None => cancel(shared, &row, address),
     }
 }
 
 /// Takes back an INVITE that was not answered. Its final answer is reported when it comes.
-fn cancel(shared: &Arc<Shared>, row: &LeftoverRow) {
+fn cancel(shared: &Arc<Shared>, row: &LeftoverRow, address: IpAddr) {
     let Some((endpoint, target)) = shared.endpoint().zip(row.target.as_ref()) else {
         // A caller who was not answered yet: nothing committed says how to answer him.
         return;
@@ -118,7 +124,9 @@ fn cancel(shared: &Arc<Shared>, row: &LeftoverRow) {
     let Some(uri) = Uri::parse(&target.uri) else {
         return;
     };
-    let Some(flow) = NodeLegs::new(Arc::clone(shared)).flow(row.address, target, &uri) else {
+    let legs = NodeLegs::new(Arc::clone(shared));
+    // The way the INVITE went.
+    let Some(flow) = legs.flow(row.address, target, &uri) else {
         return;
     };
     let mut to = uri.clone();
@@ -131,7 +139,8 @@ fn cancel(shared: &Arc<Shared>, row: &LeftoverRow) {
             epoch: row.epoch,
         },
         target: uri,
-        flow,
+        sent_by: flow.local,
+        flow: legs.way_on(flow, row.address, address),
         from: NameAddr::new(Uri::sip(Some(&row.from), &host_of(row.address), None)),
         to: NameAddr::new(to),
     });

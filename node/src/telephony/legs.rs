@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use strowger_actors::ports::{Answer, LegEvent, Legs};
@@ -73,6 +73,8 @@ pub(super) struct Entry {
     refused: Option<Cause>,
     /// Reports kept until the call's actor runs.
     backlog: Vec<LegEvent>,
+    /// When it was taken up where the far end does not know it yet; `None` once it does.
+    moved_at: Option<Instant>,
     /// Whether its far end is told that the caller left.
     pub(super) parting: Parting,
 }
@@ -134,6 +136,7 @@ impl Entry {
             ended: false,
             refused: None,
             backlog: Vec::new(),
+            moved_at: None,
             parting: Parting::default(),
         }
     }
@@ -313,6 +316,7 @@ fn take(shared: &Arc<Shared>, leg: LegId, event: SipEvent) {
             }
             let renewed = shared.legs.with(leg, |entry| {
                 entry.kept = None;
+                entry.moved_at = None;
                 let held = entry.session.as_ref().is_some_and(Session::is_held);
                 let checkpoint = entry.checkpoint();
                 LegEvent::Renewed { held, checkpoint }
@@ -321,10 +325,10 @@ fn take(shared: &Arc<Shared>, leg: LegId, event: SipEvent) {
                 report(shared, leg, renewed);
             }
         }
+        SipEvent::ReinviteFailed { status } => resume::not_told(shared, leg, status),
         SipEvent::AckTimeout => info!(%leg, "no ACK came; the leg is being ended"),
         SipEvent::Acked { sdp: None }
         | SipEvent::ReinviteAnswered { .. }
-        | SipEvent::ReinviteFailed { .. }
         | SipEvent::Replied { .. } => {}
         _ => debug!(%leg, "a report of a kind not known here"),
     }

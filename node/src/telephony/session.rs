@@ -134,7 +134,7 @@ impl Session {
     }
 
     /// Takes up a session as it was last agreed, at its old ports, or without patience at
-    /// others when it cannot have them.
+    /// others when it cannot have them. At another address it gets any.
     pub fn resume(
         engine: &Engine,
         leg: LegId,
@@ -145,9 +145,11 @@ impl Session {
         let ours = sdp::parse(heard.ours).map_err(NegotiateError::from)?;
         let audio = ours.audio();
         let audio = audio.ok_or(NegotiateError::from(sdp::Refused::NoAudio))?;
-        let open = match engine.open_at(key_of(leg), address, audio.port) {
-            Err(_) if !patient => engine.open(key_of(leg), address)?,
-            open => open?,
+        let stays = audio.address.is_none_or(|old| old == address);
+        let open = match stays.then(|| engine.open_at(key_of(leg), address, audio.port)) {
+            Some(Ok(open)) => open,
+            Some(Err(why)) if patient => return Err(why.into()),
+            Some(Err(_)) | None => engine.open(key_of(leg), address)?,
         };
         let mut session = Self {
             leg,
@@ -183,13 +185,35 @@ impl Session {
         Ok(session)
     }
 
-    /// Our new offer, when the session is not at the port the far end knows.
-    pub fn offer_if_moved(&mut self) -> Option<String> {
-        let known = self.local.previous.as_deref().map(sdp::parse)?.ok()?;
-        let moved = known
-            .audio()
-            .is_some_and(|audio| audio.port != self.local.port);
-        moved.then(|| self.offer())
+    /// True when the session is not at the address or port the far end knows.
+    pub fn is_moved(&self) -> bool {
+        let known = self.local.previous.as_deref().map(sdp::parse);
+        let Some(Ok(known)) = known else { return false };
+        known.audio().is_some_and(|audio| {
+            let elsewhere = audio.address.is_some_and(|old| old != self.local.ip);
+            elsewhere || audio.port != self.local.port
+        })
+    }
+
+    /// Our answer to the first offer once more, from where the session is now; our offer when
+    /// there was none.
+    pub fn answer_again(&mut self) -> String {
+        let answer = self.agreed.as_ref().map(|agreed| agreed.sdp.clone());
+        let Some(answer) = answer.filter(|text| !text.is_empty()) else {
+            return self.offer();
+        };
+        self.local.previous = Some(answer.clone());
+        answer
+    }
+
+    /// Our new offer of a session that has moved. Who holds us holds us on: the offer asks for
+    /// no more than flows now (RFC 6337 §5.3).
+    pub fn offer_moved(&mut self) -> String {
+        let flows = self.agreed.as_ref().map(|agreed| agreed.direction);
+        self.local.direction = flows.unwrap_or(Direction::SendRecv);
+        let text = self.offer();
+        self.local.direction = Direction::SendRecv;
+        text
     }
 
     /// Our description and theirs: those agreed, or about to be.

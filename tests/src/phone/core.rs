@@ -548,8 +548,13 @@ impl Core {
                 record.end(None, true);
             }
             "CANCEL" if known => {
-                self.send(&response_to(request, 200).bytes(), from);
                 let record = state.calls.get_mut(&call_id).expect("known");
+                let invite = record.request.as_ref();
+                if !invite.is_some_and(|invite| same_transaction(invite, request)) {
+                    self.send(&response_to(request, 481).bytes(), from);
+                    return;
+                }
+                self.send(&response_to(request, 200).bytes(), from);
                 if record.view.phase == Phase::Ringing && matches!(policy, Policy::Cross) {
                     self.respond_invite(record, 200);
                 } else if record.view.phase == Phase::Ringing {
@@ -598,6 +603,8 @@ impl Core {
         record.hear(request);
         record.direction = match record.view.peer_direction {
             "sendonly" => "recvonly",
+            // Whom we hold asks for no more than that.
+            "recvonly" => "sendonly",
             "inactive" => "inactive",
             _ => "sendrecv",
         };
@@ -633,6 +640,15 @@ impl Core {
             .peer_message
             .clone()
     }
+}
+
+/// Whether a CANCEL means this INVITE: branch and sent-by are the same (RFC 3261 §9.2).
+fn same_transaction(invite: &Message, cancel: &Message) -> bool {
+    let sent_by = |message: &Message| {
+        let via = message.header("Via").unwrap_or_default();
+        via.split(';').next().unwrap_or_default().trim().to_owned()
+    };
+    invite.branch() == cancel.branch() && sent_by(invite) == sent_by(cancel)
 }
 
 /// A response with the headers that are copied from the request (RFC 3261 §8.2.6).

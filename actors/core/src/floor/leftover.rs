@@ -1,9 +1,10 @@
 //! Legs that outlived their call: their node died, the call is recorded, and the far end
 //! does not know yet.
 //!
-//! The node that holds the leg's service address now tells it: BYE from the checkpoint
-//! where the leg was answered, CANCEL where it was still ringing. The row goes with the
-//! far end's final answer, or when its time is over.
+//! The node that holds the leg's service address now tells it, or another when none can have
+//! it, from an address of its own; what a call that goes on has given up is told by its new
+//! owner: BYE from the checkpoint where the leg was answered, CANCEL where it was still
+//! ringing. The row goes with the far end's final answer, or when its time is over.
 
 use std::net::IpAddr;
 
@@ -22,9 +23,9 @@ pub struct LeftoverRow {
     pub call: CallId,
     /// Whose call it was.
     pub tenant: TenantId,
-    /// Service address it is anchored on; its holder does the telling.
+    /// Service address it was anchored on: its INVITE names it.
     pub address: IpAddr,
-    /// Epoch of that address when the call arrived: the leg's token carries it.
+    /// Epoch of its call then: the leg's token carries it.
     pub epoch: u32,
     /// The trunk whose channel it holds.
     pub trunk: Option<TrunkName>,

@@ -145,6 +145,7 @@ impl State {
             id,
             tenant: arrived.tenant,
             address: arrived.address,
+            address_epoch: arrived.epoch,
             epoch: arrived.epoch,
             owner: arrived.node,
             moved: false,

@@ -13,7 +13,7 @@ use crate::floor::agent::{Activity, AgentRow};
 use crate::floor::figure::{Subject, Tally};
 use crate::ids::{AgentId, CallId, NodeId, TenantId};
 use crate::limits;
-use crate::site::{AgentSpec, Site};
+use crate::site::{AgentSpec, Site, TakeoverMode};
 
 impl State {
     /// A life of a node begins; what an older life owned is over.
@@ -63,6 +63,12 @@ impl State {
         self.nodes.insert(id, row);
         self.batch.nodes.insert(id);
         self.event("node.up", id, [("address", address.to_string().into())]);
+        // Its machine may have got addresses meanwhile: it tries them anew.
+        for row in self.addresses.values_mut() {
+            if row.barred.remove(&id) {
+                self.batch.addresses.insert(row.address);
+            }
+        }
         // What it held in a life nobody declared over it holds anew: whatever the older life
         // has still said of these addresses is then out of date.
         let held: Vec<IpAddr> = self
@@ -104,6 +110,9 @@ impl State {
                 self.batch.addresses.insert(address.address);
             }
         }
+        // First those that leave their addresses, so that they come to what survivors hold
+        // for sure, not to what may turn out to be out of their reach.
+        self.move_calls_elsewhere(id, None);
         self.place_addresses();
         self.move_calls(id);
         self.batch.wakes.push(Wake::Cluster);
@@ -116,6 +125,7 @@ impl State {
     pub(super) fn refounded(&mut self) -> Reply {
         for address in self.addresses.values_mut() {
             address.holder = None;
+            address.barred.clear();
             self.batch.addresses.insert(address.address);
         }
         for id in std::mem::take(&mut self.nodes).into_keys() {
@@ -130,6 +140,39 @@ impl State {
         self.compare = super::compare::CompareRow::default();
         self.batch.compare = true;
         self.event("cluster.refounded", "", []);
+        self.batch.wakes.push(Wake::Cluster);
+        Reply::Done
+    }
+
+    /// A service address is not one of the machine of the node that was to hold it: it goes
+    /// to the next, or has no holder until a node comes up that may have it.
+    pub(super) fn address_barred(
+        &mut self,
+        id: NodeId,
+        incarnation: u64,
+        address: IpAddr,
+    ) -> Reply {
+        let current = self.nodes.get(&id);
+        if !current.is_some_and(|node| node.up && node.incarnation == incarnation) {
+            return Reply::Refused(Refusal::Stale);
+        }
+        let Some(row) = self.addresses.get_mut(&address) else {
+            return Reply::Refused(Refusal::NotFound(address.to_string()));
+        };
+        if !row.barred.insert(id) {
+            return Reply::Done;
+        }
+        let held = row.holder == Some(id);
+        if held {
+            row.holder = None;
+        }
+        self.batch.addresses.insert(address);
+        self.event("address.barred", address, [("node", id.to_string().into())]);
+        if held {
+            self.move_calls_elsewhere(id, Some(address));
+            self.place_addresses();
+            self.move_calls(id);
+        }
         self.batch.wakes.push(Wake::Cluster);
         Reply::Done
     }
@@ -170,12 +213,17 @@ impl State {
             .map(|row| (row.place, row.address))
             .collect();
         without.sort_unstable();
-        for (place, address) in without {
-            let Some(holder) = next_holder(&self.nodes, &self.addresses, place) else {
-                return;
-            };
-            self.move_address(address, holder);
+        for (_, address) in without {
+            if let Some(holder) = self.next_holder(address) {
+                self.move_address(address, holder);
+            }
         }
+    }
+
+    /// Who holds an address next; `None` when no node is up that may.
+    pub(super) fn next_holder(&self, address: IpAddr) -> Option<NodeId> {
+        let row = self.addresses.get(&address)?;
+        next_holder(&self.nodes, &self.addresses, row)
     }
 
     pub(super) fn move_address(&mut self, address: IpAddr, holder: NodeId) {
@@ -213,7 +261,8 @@ impl State {
         let idle = self
             .addresses
             .values()
-            .filter(|row| row.holder == Some(from) && !in_use.contains(&row.address))
+            .filter(|row| row.holder == Some(from) && !row.barred.contains(&to))
+            .filter(|row| !in_use.contains(&row.address))
             .min_by_key(|row| {
                 // A node prefers the places it had at the start.
                 let count = u32::try_from(self.nodes.len()).unwrap_or(1).max(1);
@@ -319,8 +368,13 @@ impl State {
                 holder: None,
                 epoch: 0,
                 place,
+                barred: BTreeSet::new(),
             });
             row.place = place;
+            if site.takeover == TakeoverMode::Address {
+                // Such addresses follow their holder, whatever was found before.
+                row.barred.clear();
+            }
             self.batch.addresses.insert(*address);
         }
         self.place_addresses();

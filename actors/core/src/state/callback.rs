@@ -547,6 +547,7 @@ impl CallRow {
             id,
             tenant: row.tenant.clone(),
             address,
+            address_epoch: epoch,
             epoch,
             owner,
             moved: false,

@@ -38,6 +38,16 @@ impl State {
                     call.id, call.owner
                 ));
             }
+            let row = self.addresses.get(&call.address);
+            let anchored = row.is_some_and(|row| {
+                row.holder == Some(call.owner) && row.epoch == call.address_epoch
+            });
+            if !anchored {
+                broken.push(format!(
+                    "{} is at an address its owner does not hold",
+                    call.id
+                ));
+            }
             if call.legs.iter().all(|leg| !leg.is_live()) {
                 broken.push(format!("{} has no live leg", call.id));
             }
@@ -47,6 +57,14 @@ impl State {
             }
             if matches!(call.stage, Stage::Waiting) != self.position(call).is_some() {
                 broken.push(format!("{} waits without a place", call.id));
+            }
+        }
+        for row in self.addresses.values() {
+            if row
+                .holder
+                .is_some_and(|holder| row.barred.contains(&holder))
+            {
+                broken.push(format!("{} is held by a node that cannot", row.address));
             }
         }
         self.check_channels(&mut broken);

@@ -106,6 +106,16 @@ pub enum Command {
     /// The state begins anew in a cluster founded from a backup. Written once, by whoever
     /// restores it, before any node of the new cluster is up.
     Refounded,
+    /// A service address is not one of the machine of the node that was to hold it.
+    /// Observation.
+    AddressBarred {
+        /// The node.
+        node: NodeId,
+        /// Its life.
+        incarnation: u64,
+        /// The address.
+        address: IpAddr,
+    },
 }
 
 /// What may become of customers. Decisions.

@@ -241,6 +241,11 @@ impl State {
                 times,
             } => self.hours_set(&tenant, site_version, times),
             Command::Refounded => self.refounded(),
+            Command::AddressBarred {
+                node,
+                incarnation,
+                address,
+            } => self.address_barred(node, incarnation, address),
         };
         self.record_contacts(rows);
         self.rebalance();

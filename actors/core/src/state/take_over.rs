@@ -1,5 +1,6 @@
 //! Service addresses have new holders, because a life of a node is over or the node is being
-//! drained: their calls go on there.
+//! drained: their calls go on there. Where nodes cannot have each other's addresses, calls go
+//! on at an address that another node has.
 //!
 //! Invariants: a call that goes on keeps its place, its agent, its times and its legs that
 //! stand; what only rang is rung anew, because nobody knows how far it had come; a call
@@ -11,7 +12,7 @@ use super::apply_trunk::NoWay;
 use super::event::Value;
 use super::{Of, State};
 use crate::call::{CallRow, Cause, Disposition, LegRole, LegRow, Seen, Stage};
-use crate::floor::address::next_holder;
+use crate::floor::leftover::LeftoverRow;
 use crate::ids::{AgentId, CallId, Extension, NodeId};
 use crate::site::TakeoverMode;
 
@@ -21,19 +22,22 @@ fn rings(call: &CallRow) -> bool {
     ours.any(LegRow::is_live)
 }
 
+/// Where a call goes on: a service address, its epoch, and its holder.
+type Anchor = (IpAddr, u32, NodeId);
+
 impl State {
     /// Moves the calls of a node whose addresses have new holders, or are held by another
     /// life of it.
     pub(super) fn move_calls(&mut self, owner: NodeId) {
         let stays = |call: &&CallRow| {
             let row = self.addresses.get(&call.address);
-            row.is_some_and(|row| row.holder == Some(owner) && row.epoch == call.epoch)
+            row.is_some_and(|row| row.holder == Some(owner) && row.epoch == call.address_epoch)
         };
         let calls = self.calls_of(owner).filter(|call| !stays(call));
         let calls: Vec<CallId> = calls.map(|call| call.id).collect();
         for id in calls {
             match self.successor(id) {
-                Some((holder, epoch)) => self.move_call(id, holder, epoch),
+                Some(anchor) => self.move_call(id, anchor),
                 None => {
                     self.leave_over(id);
                     self.close_call(id, (Disposition::NodeLost, Cause::NODE_LOST));
@@ -42,22 +46,53 @@ impl State {
         }
     }
 
-    /// Moves the addresses of nodes that are being drained, with the live calls on them. One
-    /// with a call that nobody else could go on with stays until that is over.
+    /// Moves the calls of a node that leave their addresses, to addresses that others hold:
+    /// those at one address, or all.
+    pub(super) fn move_calls_elsewhere(&mut self, owner: NodeId, from: Option<IpAddr>) {
+        let calls = self.calls_of(owner);
+        let calls = calls.filter(|call| from.is_none_or(|from| call.address == from));
+        let calls = calls.filter(|call| self.leaves_address(call) && self.can_go_on(call));
+        let calls: Vec<CallId> = calls.map(|call| call.id).collect();
+        for id in calls {
+            if let Some(anchor) = self.anchor_elsewhere(id, owner) {
+                self.move_call(id, anchor);
+            }
+        }
+    }
+
+    /// True for calls that go on at another address when their node dies or is drained,
+    /// because the nodes cannot have each other's.
+    fn leaves_address(&self, call: &CallRow) -> bool {
+        let site = self.site(&call.tenant);
+        site.is_some_and(|site| site.takeover == TakeoverMode::Reinvite)
+    }
+
+    /// True when a site says that nodes may be unable to have this address.
+    pub fn may_be_barred(&self, address: IpAddr) -> bool {
+        let mut sites = self.sites.values().map(|row| &row.site);
+        sites.any(|site| {
+            site.takeover == TakeoverMode::Reinvite && site.service_addresses.contains(&address)
+        })
+    }
+
+    /// Moves the calls and addresses of nodes that are being drained. An address with a call
+    /// that nobody else could go on with stays until that is over, and one that no other node
+    /// can have stays altogether.
     pub(super) fn leave_draining(&mut self) {
         let leaving = self.nodes.values().filter(|node| node.up && node.draining);
         let leaving: Vec<NodeId> = leaving.map(|node| node.id).collect();
         for node in leaving {
+            self.move_calls_elsewhere(node, None);
             let held = self.addresses.values();
             let held = held.filter(|row| row.holder == Some(node));
-            let held: Vec<(u32, IpAddr)> = held.map(|row| (row.place, row.address)).collect();
+            let held: Vec<IpAddr> = held.map(|row| row.address).collect();
             let mut moved = false;
-            for (place, address) in held {
+            for address in held {
                 // What is being cleared has its ending, and its far ends are told by whoever has
                 // the address.
                 let done = |call: &CallRow| call.stage == Stage::Clearing || self.can_go_on(call);
                 let free = |call: &CallRow| call.address != address || done(call);
-                let holder = next_holder(&self.nodes, &self.addresses, place);
+                let holder = self.next_holder(address);
                 if let Some(holder) = holder.filter(|holder| *holder != node)
                     && self.calls_of(node).all(free)
                 {
@@ -71,18 +106,47 @@ impl State {
         }
     }
 
-    /// Who goes on with a call, and since which epoch; `None` when nobody can.
-    fn successor(&self, id: CallId) -> Option<(NodeId, u32)> {
-        let call = self.calls.get(&id)?;
-        let row = self.addresses.get(&call.address)?;
-        let successor = row.holder.map(|holder| (holder, row.epoch));
-        successor.filter(|_| self.can_go_on(call))
+    /// Where a call goes on; `None` when nobody can go on with it.
+    fn successor(&self, id: CallId) -> Option<Anchor> {
+        let call = self.calls.get(&id).filter(|call| self.can_go_on(call))?;
+        let row = self.addresses.get(&call.address);
+        let anchor = row.and_then(|row| Some((row.address, row.epoch, row.holder?)));
+        anchor.or_else(|| {
+            let leaves = self.leaves_address(call);
+            leaves.then(|| self.anchor_elsewhere(id, call.owner))?
+        })
+    }
+
+    /// An address that another node than this one holds, which is up and stays: for each call
+    /// always the same, and for many calls each in turn.
+    fn anchor_elsewhere(&self, id: CallId, than: NodeId) -> Option<Anchor> {
+        let stays = |holder: &NodeId| {
+            let node = self.nodes.get(holder).filter(|_| *holder != than);
+            node.is_some_and(|node| node.up && !node.draining)
+        };
+        let held = self.addresses.values();
+        let held = held.filter_map(|row| Some((row.address, row.epoch, row.holder?)));
+        let held: Vec<Anchor> = held.filter(|(.., holder)| stays(holder)).collect();
+        let turn = usize::try_from(id.index() + u64::from(id.n())).unwrap_or(0);
+        held.get(turn.checked_rem(held.len())?).copied()
+    }
+
+    /// Who tells the far end of a leftover that its call is over, and from which address.
+    pub fn teller(&self, row: &LeftoverRow) -> Option<(NodeId, IpAddr)> {
+        if let Some(call) = self.calls.get(&row.call) {
+            // What rang is rung anew by the owner: it says first that the old ringing is over.
+            return Some((call.owner, call.address));
+        }
+        let holder = self.holder(row.address);
+        let holder = holder.map(|holder| (holder, row.address));
+        holder.or_else(|| {
+            let (address, _, holder) = self.anchor_elsewhere(row.call, NodeId::default())?;
+            Some((holder, address))
+        })
     }
 
     /// True when another node, or another life of its own, can go on with a call.
     fn can_go_on(&self, call: &CallRow) -> bool {
-        let site = self.site(&call.tenant);
-        let moves = site.is_some_and(|site| site.takeover == TakeoverMode::Address);
         let goes_on = match &call.stage {
             // An attempt is repeated as an attempt, an agent asked anew, and what is being
             // cleared is over.
@@ -98,15 +162,18 @@ impl State {
             Stage::Bridged { far } => call.leg(*far).is_some_and(resumable),
             _ => true,
         };
-        moves && goes_on && far && call.caller().is_some_and(resumable)
+        goes_on && far && call.caller().is_some_and(resumable)
     }
 
-    fn move_call(&mut self, id: CallId, holder: NodeId, epoch: u32) {
+    fn move_call(&mut self, id: CallId, (address, address_epoch, holder): Anchor) {
         let rung = self.ring_no_more(id);
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
+        // Above every epoch before, also when the other address has seen fewer holders.
+        let epoch = address_epoch.max(call.epoch.saturating_add(1));
         (call.owner, call.epoch, call.moved) = (holder, epoch, true);
+        (call.address, call.address_epoch) = (address, address_epoch);
         let (tenant, rings) = (
             call.tenant.clone(),
             matches!(call.stage, Stage::Ringing { .. }),
@@ -114,6 +181,7 @@ impl State {
         self.touch_call(id);
         let fields = [
             ("node", Value::from(holder.to_string())),
+            ("address", address.to_string().into()),
             ("epoch", u64::from(epoch).into()),
         ];
         self.event("call.moved", id, fields);
@@ -123,7 +191,7 @@ impl State {
     }
 
     /// Gives up the far ends that ring, and whatever else of ours is unanswered: they are
-    /// left over, to be told by whoever holds the address. Offers are taken back and count
+    /// left over, to be told by the new owner. Offers are taken back and count
     /// for nothing. The roles that rang.
     fn ring_no_more(&mut self, id: CallId) -> Vec<LegRole> {
         let now = self.meta.now;

@@ -219,27 +219,222 @@ fn a_drained_node_gives_its_calls_away() {
     assert_eq!(world.state(State::check), Vec::<String>::new());
 }
 
-#[test]
-fn where_addresses_do_not_move_calls_end_with_their_node() {
-    let (mut world, calls, other) = busy();
+/// Puts the site in force with calls that leave their addresses.
+fn calls_leave_addresses(world: &mut World) {
     let mut site = site();
     site.takeover = TakeoverMode::Reinvite;
     site.agents = world.state(|state| state.site(&tenant()).expect("in force").agents.clone());
     let base = world.state(|state| state.sites[&tenant()].version);
     world.apply_site(site, base);
-    world.node_down(2, 1);
-    for call in &calls {
-        assert_eq!(world.cdr(*call).disposition, Disposition::NodeLost);
-        assert_eq!(world.cdr(*call).node, NodeId(2));
+}
+
+/// Every address is found to be of one machine only, that of its present holder.
+fn each_its_own(world: &mut World) {
+    for (address, (holder, _)) in epochs(world) {
+        let holder = holder.expect("held");
+        let others: Vec<u64> = (1..=3).filter(|node| *node != holder.0).collect();
+        world.bar(address, &others);
+        assert_eq!(world.state(|state| state.holder(address)), Some(holder));
     }
-    assert_eq!(world.cdr(calls[0]).talk_ms, 2_000);
-    assert_eq!(world.agent("amy"), AgentState::WrapUp);
-    let figure = world.figure("support");
-    assert_eq!((figure.answered, figure.node_lost), (1, 2));
-    assert!(world.is_live(other), "what is anchored elsewhere goes on");
+}
+
+#[test]
+fn where_addresses_do_not_move_calls_go_to_those_of_the_survivors() {
+    let (mut world, calls, other) = busy();
+    calls_leave_addresses(&mut world);
+    each_its_own(&mut world);
+    let home = world.row(calls[0]).address;
+    let before = world.row(calls[0]).epoch;
+    let rang: Vec<LegId> = calls[1..].iter().map(|call| world.far_leg(*call)).collect();
+    world.node_down(2, 1);
+    assert_eq!(
+        world.state(|state| state.holder(home)),
+        None,
+        "nobody can have it"
+    );
+    for call in &calls {
+        let row = world.row(*call);
+        let address = world.state(|state| state.addresses[&row.address].clone());
+        assert_ne!(row.address, home);
+        assert_eq!(Some(row.owner), address.holder);
+        assert_eq!(row.address_epoch, address.epoch);
+        assert!(row.epoch > before, "what its old owner says is out of date");
+    }
+    let homes: BTreeSet<IpAddr> = calls.iter().map(|call| world.row(*call).address).collect();
+    assert!(
+        homes.len() > 1,
+        "spread over what the survivors hold: {homes:?}"
+    );
+    assert_eq!(world.agent("amy"), AgentState::Talking, "the talk goes on");
+    for (call, leg) in calls[1..].iter().zip(rang) {
+        let row = world.row(*call);
+        let (left, teller) = world.state(|state| {
+            let left = state.leftovers.get(&leg).cloned().expect("it rang");
+            let teller = state.teller(&left);
+            (left, teller)
+        });
+        assert_eq!(left.address, home, "its INVITE named this address");
+        assert_eq!(
+            teller,
+            Some((row.owner, row.address)),
+            "told before it is rung anew"
+        );
+        assert_ne!(world.far_leg(*call), leg, "and rung anew");
+    }
+    assert!(world.is_live(other));
     world.run();
-    assert_eq!(world.seen.keys().copied().collect::<Vec<_>>(), [other]);
-    let reply = world.observe(calls[1], Vec::new());
+    assert_eq!(world.state(State::check), Vec::<String>::new());
+    let restarted = Copy::restored(&world.copy.rows);
+    assert_eq!(restarted.words(), world.copy.words());
+    let stale = Command::CallObserved {
+        call: calls[0],
+        epoch: before,
+        observations: vec![crate::harness::held(world.far_leg(calls[0]), true)],
+    };
+    world.propose(stale);
+    let far = world.far_leg(calls[0]);
+    let is_held = world.row(calls[0]).leg(far).map(|leg| leg.held);
+    assert_eq!(
+        is_held,
+        Some(false),
+        "its old owner has nothing to say any more"
+    );
+
+    // The node comes back: its address is its own again, and the calls stay where they are.
+    let owner = world.row(calls[0]).owner;
+    world.node_up(2, 2);
+    assert_eq!(world.state(|state| state.holder(home)), Some(NodeId(2)));
+    assert_eq!(world.row(calls[0]).owner, owner);
+    // Another death: it may go back there, under an epoch above all before.
+    let epoch = world.row(calls[0]).epoch;
+    world.node_down(owner.0, 1);
+    assert_ne!(world.row(calls[0]).owner, owner);
+    assert!(world.row(calls[0]).epoch > epoch);
+    world.run();
+    world.leaves(calls[0]);
+    assert_eq!(world.cdr(calls[0]).disposition, Disposition::Answered);
+    assert_eq!(world.figure("support").node_lost, 0);
+    assert_eq!(world.state(State::check), Vec::<String>::new());
+}
+
+#[test]
+fn calls_move_once_however_many_nodes_are_tried_for_the_address_they_left() {
+    let (mut world, calls, other) = busy();
+    calls_leave_addresses(&mut world);
+    let homes: Vec<IpAddr> = world.state(|state| {
+        let of_two = state.addresses.values();
+        let of_two = of_two.filter(|row| row.holder == Some(NodeId(2)));
+        of_two.map(|row| row.address).collect()
+    });
+    world.node_down(2, 1);
+    let anchors = |world: &World| -> Vec<(IpAddr, u32)> {
+        let all = calls.iter().chain([&other]);
+        all.map(|call| (world.row(*call).address, world.row(*call).epoch))
+            .collect()
+    };
+    let moved = anchors(&world);
+    for home in homes {
+        let holder = world
+            .state(|state| state.holder(home))
+            .expect("it is tried");
+        world.bar(home, &[holder.0]);
+        let next = world
+            .state(|state| state.holder(home))
+            .expect("one is left");
+        assert_ne!(next, holder);
+        world.bar(home, &[next.0]);
+        assert_eq!(world.state(|state| state.holder(home)), None);
+    }
+    assert_eq!(anchors(&world), moved, "nobody is told twice");
+}
+
+#[test]
+fn a_node_that_starts_again_before_anybody_saw_it_die_goes_on_at_its_own_addresses() {
+    let (mut world, calls, _) = busy();
+    calls_leave_addresses(&mut world);
+    each_its_own(&mut world);
+    let home = world.row(calls[0]).address;
+    assert_eq!(world.node_up(2, 2), Reply::Done);
+    let row = world.row(calls[0]);
+    assert_eq!((row.owner, row.address), (NodeId(2), home));
+    assert_eq!(world.state(State::check), Vec::<String>::new());
+}
+
+#[test]
+fn a_drained_node_keeps_the_addresses_that_nobody_else_can_have_without_their_calls() {
+    let (mut world, calls, other) = busy();
+    calls_leave_addresses(&mut world);
+    each_its_own(&mut world);
+    let node = NodeId(2);
+    assert_eq!(world.act(Action::Drain { node, on: true }), Reply::Done);
+    assert_eq!(held(&world), BTreeMap::from([(1, 2), (2, 2), (3, 2)]));
+    for call in calls.iter().chain([&other]) {
+        assert_ne!(world.row(*call).owner, node);
+        assert!(world.is_live(*call));
+    }
+    assert_eq!(world.agent("amy"), AgentState::Talking);
+    // Who still calls there is served elsewhere.
+    let at = address_of(&world, 2);
+    let Reply::Call { call, .. } = world.invite_at(at, "anonymous", "4008") else {
+        panic!("not admitted");
+    };
+    assert_ne!(world.row(call).owner, node);
+    assert!(world.cdrs().is_empty());
+    world.run();
+    assert_eq!(world.state(State::check), Vec::<String>::new());
+}
+
+#[test]
+fn an_address_goes_round_until_a_machine_has_it() {
+    let mut world = World::new();
+    calls_leave_addresses(&mut world);
+    let at = address(1);
+    let first = world.state(|state| state.holder(at)).expect("held");
+    let next = |world: &World| world.state(|state| state.holder(at));
+    world.bar(at, &[first.0]);
+    let second = next(&world).expect("two are left");
+    assert_ne!(second, first);
+    world.bar(at, &[second.0]);
+    let third = next(&world).expect("one is left");
+    assert!(third != first && third != second);
+    world.bar(at, &[third.0]);
+    assert_eq!(next(&world), None);
+    assert_eq!(world.state(State::check), Vec::<String>::new());
+    let restarted = Copy::restored(&world.copy.rows);
+    assert_eq!(restarted.words(), world.copy.words());
+    // Whoever comes up anew may have got it meanwhile.
+    world.node_down(second.0, 1);
+    world.node_up(second.0, 2);
+    assert_eq!(next(&world), Some(second));
+    let stale = world.propose(Command::AddressBarred {
+        node: second,
+        incarnation: 1,
+        address: at,
+    });
+    assert_eq!(stale, Reply::Refused(Refusal::Stale));
+    // Addresses that follow their holder are everybody's.
+    world.bar(at, &[second.0]);
+    assert_eq!(next(&world), None);
+    let base = world.state(|state| state.sites[&tenant()].version);
+    world.apply_site(site(), base);
+    assert!(next(&world).is_some());
+}
+
+#[test]
+fn calls_that_cannot_go_on_end_with_their_node_wherever_others_go() {
+    let (mut world, calls, _) = busy();
+    calls_leave_addresses(&mut world);
+    each_its_own(&mut world);
+    world.keeps_invites = false;
+    let at = address_of(&world, 2);
+    let Reply::Call { call: lost, .. } = world.invite_at(at, "anonymous", "4008") else {
+        panic!("not admitted");
+    };
+    world.node_down(2, 1);
+    assert_eq!(world.cdr(lost).disposition, Disposition::NodeLost);
+    assert_eq!(world.cdr(lost).node, NodeId(2));
+    assert!(calls.iter().all(|call| world.is_live(*call)));
+    let reply = world.observe(lost, Vec::new());
     assert!(matches!(refusal(&reply), Refusal::NotFound(_)));
 }
 

@@ -232,6 +232,19 @@ impl World {
         })
     }
 
+    /// An address turns out not to be one of these nodes' machines.
+    pub fn bar(&mut self, address: IpAddr, nodes: &[u64]) {
+        for node in nodes {
+            let node = NodeId(*node);
+            let incarnation = self.state(|state| state.nodes[&node].incarnation);
+            self.propose(Command::AddressBarred {
+                node,
+                incarnation,
+                address,
+            });
+        }
+    }
+
     /// A node takes with it what it has seen of its calls.
     fn forget_what_it_saw(&mut self, node: u64) {
         let own: Vec<CallId> = self.state(|state| {

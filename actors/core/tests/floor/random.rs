@@ -15,12 +15,12 @@ use strowger_core::hours::{HoursSpec, OpenTimes, Span};
 use strowger_core::ids::{AgentId, CallId, HoursName, NodeId, QueueName};
 use strowger_core::outstanding::Phase;
 use strowger_core::ports::Machine;
-use strowger_core::site::{RungFirst, Site};
+use strowger_core::site::{RungFirst, Site, TakeoverMode};
 use strowger_core::state::State;
 use strowger_core::state::command::{Action, Command, Observation, SiteApply};
 use strowger_core::time::TimeMs;
 
-use crate::harness::{BEGIN, Phone, World, answered, ended, held, site};
+use crate::harness::{BEGIN, Phone, World, address, answered, ended, held, site};
 use crate::rows::Copy;
 
 /// Something that happens on the floor. Numbers pick among what there is.
@@ -83,9 +83,16 @@ enum Step {
         node: u8,
         on: bool,
     },
+    /// An address turns out not to be one of a node's machine.
+    Bar {
+        node: u8,
+        at: u8,
+    },
     Site {
         wrap_ms: u64,
         without: u8,
+        /// Calls of a dead node go to addresses of others.
+        leaves: bool,
     },
     /// Hours are opened or closed by hand, or follow the site.
     Hours {
@@ -144,8 +151,9 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(extension, name, does)| Step::Phone { extension, name, does }),
         1 => (1..=3u8, any::<bool>()).prop_map(|(node, up)| Step::Node { node, up }),
         1 => (1..=3u8, any::<bool>()).prop_map(|(node, on)| Step::Drain { node, on }),
-        1 => (prop_oneof![Just(0u64), Just(5_000)], 0..6u8)
-            .prop_map(|(wrap_ms, without)| Step::Site { wrap_ms, without }),
+        1 => (1..=3u8, 1..=6u8).prop_map(|(node, at)| Step::Bar { node, at }),
+        1 => (prop_oneof![Just(0u64), Just(5_000)], 0..6u8, any::<bool>())
+            .prop_map(|(wrap_ms, without, leaves)| Step::Site { wrap_ms, without, leaves }),
         1 => (any::<Option<bool>>(), 1..600_000u64)
             .prop_map(|(open, ms)| Step::Hours { open, ms }),
         4 => (0..20_000u64).prop_map(|ms| Step::Pass { ms }),
@@ -284,8 +292,16 @@ fn play(world: &mut World, step: &Step) {
             let node = NodeId(u64::from(node));
             world.act(Action::Drain { node, on });
         }
-        Step::Site { wrap_ms, without } => {
+        Step::Bar { node, at } => world.bar(address(at), &[u64::from(node)]),
+        Step::Site {
+            wrap_ms,
+            without,
+            leaves,
+        } => {
             let mut next = busy_site();
+            if leaves {
+                next.takeover = TakeoverMode::Reinvite;
+            }
             next.queues
                 .values_mut()
                 .for_each(|queue| queue.wrap_ms = wrap_ms);
@@ -388,11 +404,13 @@ fn check(world: &World) {
         quarters_add_up(world, state);
         for row in state.addresses.values() {
             let up = |node: NodeId| state.nodes.get(&node).is_some_and(|node| node.up);
-            assert!(
-                row.holder.is_some_and(up),
-                "{} has no living holder",
-                row.address
-            );
+            // Only one that no running node can have is without.
+            let mut running = state.nodes.values().filter(|node| node.up);
+            let kept = match row.holder {
+                Some(holder) => up(holder) && !row.barred.contains(&holder),
+                None => running.all(|node| row.barred.contains(&node.id)),
+            };
+            assert!(kept, "{} is not held as it could be", row.address);
         }
     });
 }

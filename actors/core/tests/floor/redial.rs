@@ -2,7 +2,6 @@
 
 use strowger_core::call::Disposition;
 use strowger_core::ids::{CallId, QueueName};
-use strowger_core::site::TakeoverMode;
 use strowger_core::state::State;
 
 use crate::harness::World;
@@ -170,15 +169,17 @@ fn a_queue_may_do_without() {
 
 #[test]
 fn a_call_lost_with_its_node_and_a_restart_cost_no_place() {
-    let mut unmoved = crate::site::site();
-    unmoved.takeover = TakeoverMode::Reinvite;
-    let mut world = World::with_site(unmoved);
+    let mut world = World::new();
     let first = world.call("1005", "4008");
     let owner = world.row(first).owner;
     let survivor = (1..=6)
         .find(|at| world.state(|state| state.holder(crate::site::address(*at)) != Some(owner)));
     let survivor = survivor.expect("three nodes share the addresses");
     world.invite_at(survivor, "1006", "4008");
+    // Nobody else can have the address, and calls are not to go to others.
+    let others: Vec<u64> = (1..=3).filter(|node| *node != owner.0).collect();
+    let address = world.row(first).address;
+    world.bar(address, &others);
     world.node_down(owner.0, 1);
     world.reconcile();
     assert_eq!(world.cdr(first).disposition, Disposition::NodeLost);

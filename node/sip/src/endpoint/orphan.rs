@@ -9,6 +9,8 @@ use crate::message::{
 use crate::token::LegToken;
 use crate::transaction::{ClientOwner, Key};
 use crate::transport::Flow;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// Makes the branch of the INVITE that begins a leg: always the same, so that another
 /// node can cancel it.
@@ -21,8 +23,10 @@ pub struct LostInvite {
     pub token: LegToken,
     /// Its Request-URI.
     pub target: Uri,
-    /// The way it went.
+    /// The way its CANCEL goes.
     pub flow: Flow,
+    /// Our address in its Via, which CANCEL repeats (RFC 3261 §9.1).
+    pub sent_by: SocketAddr,
     /// Caller, without tag.
     pub from: NameAddr,
     /// Callee.
@@ -50,7 +54,8 @@ impl Endpoint {
     }
 
     /// Cancels an INVITE whose owner is gone. Its own final answer is the one that counts:
-    /// the handler hears of it in `on_orphan_over`.
+    /// the handler hears of it in `on_orphan_over`. That goes to the address the INVITE came
+    /// from; when CANCEL goes from another, its own answer has to do.
     pub fn cancel_lost(&self, lost: &LostInvite) {
         let core = &self.core;
         let tokens = core.tokens();
@@ -62,10 +67,24 @@ impl Endpoint {
         headers.push(HeaderName::CallId, tokens.call_id(lost.token));
         headers.push(HeaderName::CSeq, "1 CANCEL");
         let branch = tokens.branch(lost.token, FIRST_INVITE);
-        core.put_via(&mut request, &branch, &lost.flow);
+        let named = Flow {
+            local: lost.sent_by,
+            ..lost.flow
+        };
+        core.put_via(&mut request, &branch, &named);
         let key = Key::of_sent(&branch, &Method::Cancel);
+        let owner = if named == lost.flow {
+            ClientOwner::Nobody
+        } else {
+            let (handler, token) = (Arc::clone(&core.handler), lost.token);
+            ClientOwner::Once(Box::new(move |answer| {
+                if answer.is_some() {
+                    handler.on_orphan_over(token);
+                }
+            }))
+        };
         // With a full table the far end rings until its own patience is over.
-        let _ = core.send_request(&key, request, lost.flow, ClientOwner::Nobody);
+        let _ = core.send_request(&key, request, lost.flow, owner);
     }
 }
 
@@ -136,7 +155,7 @@ impl Core {
         let mut bye = bye_of(&mut dialog, NOBODY_THERE);
         let branch = self.stamp_plain(&mut bye, &flow);
         let key = Key::of_sent(&branch, &Method::Bye);
-        let handler = std::sync::Arc::clone(&self.handler);
+        let handler = Arc::clone(&self.handler);
         let owner = ClientOwner::Once(Box::new(move |answer| {
             if answer.is_some() {
                 handler.on_orphan_over(token);

@@ -196,6 +196,15 @@ impl Leg {
         self.with(|machine, core| machine.answer(core, sdp))
     }
 
+    /// UAS, taken over: as [`Leg::answer`], for a caller who may have had an answer before. Sent
+    /// once; a re-INVITE may follow at once.
+    ///
+    /// # Errors
+    /// [`LegError`] when the INVITE was answered already or the leg is gone.
+    pub fn answer_once(&self, sdp: String) -> Result<(), LegError> {
+        self.with(|machine, core| machine.answer_once(core, sdp))
+    }
+
     /// UAS, taken over: the INVITE was answered with this long ago, and acknowledged.
     ///
     /// # Errors

@@ -137,6 +137,16 @@ impl Machine {
         Ok(())
     }
 
+    /// As [`Self::answer`], for a caller who may have had an answer before: sent once, and a
+    /// re-INVITE may follow at once.
+    pub(super) fn answer_once(&mut self, core: &Core, sdp: String) -> Result<(), LegError> {
+        self.answer(core, sdp)?;
+        self.answering = None;
+        self.disarm(LegTimer::RetransmitOk);
+        self.disarm(LegTimer::AckOverdue);
+        Ok(())
+    }
+
     /// As after [`Self::answer`] and its ACK, without sending anything.
     pub(super) fn answered_before(&mut self, core: &Core, sdp: String) -> Result<(), LegError> {
         self.open_invite()?;

@@ -162,7 +162,10 @@ impl fmt::Display for Sdp {
             "v=0\r\no={user} {session} {version} IN {} {address}\r\n",
             family(address)
         )?;
-        write!(f, "s=-\r\nc=IN {} {address}\r\nt=0 0\r\n", family(address))?;
+        // Where the audio goes stands at the top too, for phones that look there only.
+        let common = self.audio().and_then(|audio| audio.address);
+        let common = common.map_or_else(|| address.clone(), |ip| ip.to_string());
+        write!(f, "s=-\r\nc=IN {} {common}\r\nt=0 0\r\n", family(&common))?;
         for media in &self.media {
             write!(f, "m={} {} {}", media.kind, media.port, media.protocol)?;
             for format in &media.formats {
@@ -173,7 +176,7 @@ impl fmt::Display for Sdp {
                 continue;
             }
             if let Some(ip) = media.address
-                && ip.to_string() != *address
+                && ip.to_string() != common
             {
                 let ip = ip.to_string();
                 write!(f, "c=IN {} {ip}\r\n", family(&ip))?;

@@ -274,13 +274,17 @@ fn write(local: &LocalMedia, media: Vec<Media>) -> String {
         .previous
         .as_deref()
         .and_then(|text| super::parse(text).ok());
-    let version = previous.map_or(1, |sdp| sdp.origin.version);
+    let (version, address) = match previous {
+        // RFC 3264 §8: of the origin only the version changes, wherever the media go.
+        Some(sdp) => (sdp.origin.version, sdp.origin.address),
+        None => (1, local.ip.to_string()),
+    };
     let mut sdp = Sdp {
         origin: Origin {
             user: "strowger".to_owned(),
             session: local.session,
             version,
-            address: local.ip.to_string(),
+            address,
         },
         media,
     };

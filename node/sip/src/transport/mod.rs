@@ -109,6 +109,17 @@ pub enum BindError {
     },
 }
 
+impl BindError {
+    /// True when the machine does not have the address.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        let Self::System { source, .. } = self else {
+            return false;
+        };
+        source.kind() == std::io::ErrorKind::AddrNotAvailable
+    }
+}
+
 /// The sockets one address got; differs from what was asked for only when a port was 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bound {

@@ -1,11 +1,23 @@
 //! Legs that another owner has left: taken up from their checkpoints.
+//!
+//! At the very address and ports, where the address has come along: the far end notices
+//! nothing. At another address the far end is told with a re-INVITE, at once and in any case.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use strowger_actors::ports::Legs;
-use strowger_core::call::{CallRow, LegRole, Seen};
+use strowger_core::call::{CallRow, Cause, LegRole, LegRow, Seen};
 use strowger_core::ids::LegId;
 use strowger_sip::dialog::Role;
-use tracing::{debug, info};
+use strowger_sip::endpoint::Endpoint;
+use strowger_sip::leg::Leg;
+use strowger_sip::sdp;
+use strowger_sip::transport::{Flow, Protocol};
+use tracing::{debug, info, warn};
 
+use super::super::Shared;
 use super::super::checkpoint::{Checkpoint, KeptInvite};
 use super::super::reports;
 use super::super::session::{Heard, Offer, Session, SessionError};
@@ -13,6 +25,11 @@ use super::{Entry, NodeLegs, log_refusal};
 
 /// So long after its commit our answer to a caller may be without an ACK (64 · T1).
 const ANSWER_REPEATED_MS: u64 = 32_000;
+/// So long a far end may say that it is busy with a change of its own, which it sent to the
+/// address that is no more: its INVITE lives 64 · T1.
+const BUSY_MAX: Duration = Duration::from_secs(40);
+/// Pause before it is told again. The signalling below has tried several times already.
+const TELL_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why a leg was not taken up.
 pub(super) enum Unresumed {
@@ -22,8 +39,11 @@ pub(super) enum Unresumed {
     Unreadable,
 }
 
+/// What both sides have said last.
+type Descriptions = (Option<String>, Option<String>);
+
 impl NodeLegs {
-    /// Takes up a leg from its checkpoint, at its very ports.
+    /// Takes up a leg from its checkpoint.
     pub(super) fn try_resume(
         &self,
         call: &CallRow,
@@ -38,59 +58,21 @@ impl NodeLegs {
             return Err(Unresumed::Occupied);
         }
         let bytes = row.checkpoint.as_deref().unwrap_or_default();
-        let checkpoint = Checkpoint::read(bytes).ok_or(Unresumed::Unreadable)?;
+        let mut checkpoint = Checkpoint::read(bytes).ok_or(Unresumed::Unreadable)?;
+        self.relocate(&mut checkpoint, call.address);
         let incoming = row.role == LegRole::Caller && row.target.is_none();
         let mut entry = Entry::new(call.id, call.address, incoming, Offer::default());
         entry.sip_call_id.clone_from(&row.sip_call_id);
         entry.answered = row.seen == Seen::Answered;
-        let (ours, theirs) = match &checkpoint {
-            Checkpoint::Invite(kept) => {
-                let theirs = endpoint
-                    .dialog_of(&kept.raw, kept.flow, kept.token(leg))
-                    .ok_or(Unresumed::Unreadable)?
-                    .remote_sdp;
-                entry.offer = Offer::read(theirs.as_deref()).map_err(|_| Unresumed::Unreadable)?;
-                entry.kept = Some(KeptInvite {
-                    answer: None,
-                    ..kept.clone()
-                });
-                entry.answer.clone_from(&kept.answer);
-                (kept.answer.clone(), theirs)
-            }
-            Checkpoint::Dialog(dialog) => (dialog.local_sdp.clone(), dialog.remote_sdp.clone()),
-        };
+        let said = described(&mut entry, &checkpoint, leg, endpoint)?;
         if entry.answered {
-            let ours = ours.as_deref().ok_or(Unresumed::Unreadable)?;
-            let role = match &checkpoint {
-                Checkpoint::Invite(_) => Role::Uas,
-                Checkpoint::Dialog(dialog) => dialog.role,
-            };
-            let heard = Heard {
-                ours,
-                theirs: theirs.as_deref(),
-                role,
-            };
-            let session = Session::resume(&shared.engine, leg, call.address, &heard, patient);
-            entry.session = Some(session.map_err(|why| {
-                debug!(%leg, %why, "a leg cannot have its ports");
-                match why {
-                    SessionError::Open(_) if patient => Unresumed::Occupied,
-                    SessionError::Open(_) | SessionError::Negotiate(_) => Unresumed::Unreadable,
-                }
-            })?);
+            let session = self.session_of(call.address, leg, &checkpoint, &said, patient)?;
+            entry.moved_at = session.is_moved().then(Instant::now);
+            entry.session = Some(session);
         }
-        let elsewhere = entry.session.as_mut().and_then(Session::offer_if_moved);
-        let sink = reports::sink(shared, leg);
-        let outgoing = !incoming;
-        let (answered, answer) = (entry.answered, entry.answer.clone());
-        let recent = shared
-            .state
-            .read()
-            .meta
-            .now
-            .since(row.answered_at.unwrap_or_default())
-            < ANSWER_REPEATED_MS;
+        let answered = entry.answered;
         shared.legs.legs.lock().insert(leg, entry);
+        let sink = reports::sink(shared, leg);
         let sip = match checkpoint {
             Checkpoint::Invite(kept) => {
                 endpoint.revive(&kept.raw, kept.flow, (kept.token(leg), call.epoch), sink)
@@ -103,20 +85,164 @@ impl NodeLegs {
             Unresumed::Unreadable
         })?;
         shared.legs.with(leg, |entry| entry.sip = Some(sip.clone()));
-        if answered && outgoing {
-            log_refusal(leg, sip.acknowledged_before());
-        } else if answered && let Some(answer) = answer {
-            let taken = if recent {
-                sip.answer(answer)
-            } else {
-                sip.answered_before(answer)
-            };
-            log_refusal(leg, taken);
-        }
-        if elsewhere.is_some() {
-            info!(%leg, "a leg did not get its ports back; its far end is told others");
-            log_refusal(leg, sip.reinvite(elsewhere));
+        if answered {
+            self.stand_again(row, &sip);
         }
         Ok(())
+    }
+
+    /// The session of a leg that stands, as it was agreed.
+    fn session_of(
+        &self,
+        address: IpAddr,
+        leg: LegId,
+        checkpoint: &Checkpoint,
+        (ours, theirs): &Descriptions,
+        patient: bool,
+    ) -> Result<Session, Unresumed> {
+        let ours = ours.as_deref().ok_or(Unresumed::Unreadable)?;
+        let role = match checkpoint {
+            Checkpoint::Invite(_) => Role::Uas,
+            Checkpoint::Dialog(dialog) => dialog.role,
+        };
+        let heard = Heard {
+            ours,
+            theirs: theirs.as_deref(),
+            role,
+        };
+        let session = Session::resume(&self.shared.engine, leg, address, &heard, patient);
+        session.map_err(|why| {
+            debug!(%leg, %why, "a leg cannot have its ports");
+            match why {
+                SessionError::Open(_) if patient => Unresumed::Occupied,
+                SessionError::Open(_) | SessionError::Negotiate(_) => Unresumed::Unreadable,
+            }
+        })
+    }
+
+    /// Brings a dialog that stands to where it was: answered, acknowledged, and at what the far
+    /// end knows, or is told now.
+    fn stand_again(&self, row: &LegRow, sip: &Leg) {
+        let (shared, leg) = (&self.shared, row.id);
+        let recent = {
+            let now = shared.state.read().meta.now;
+            now.since(row.answered_at.unwrap_or_default()) < ANSWER_REPEATED_MS
+        };
+        let prepared = shared.legs.with(leg, |entry| {
+            let moved = entry.moved_at.is_some();
+            let session = entry.session.as_mut().filter(|_| moved);
+            let moved = session.map(|session| (session.answer_again(), session.offer_moved()));
+            (entry.incoming, entry.answer.clone(), moved)
+        });
+        let Some((incoming, answer, moved)) = prepared else {
+            return;
+        };
+        let stood = match (incoming, answer, &moved) {
+            (false, _, None) => sip.acknowledged_before(),
+            // He would repeat his answer to an address that is no more.
+            (false, _, Some(_)) => sip.ack(None),
+            (true, None, _) => Ok(()),
+            (true, Some(answer), None) if recent => sip.answer(answer),
+            // A caller who has had the answer takes no notice of this one; the re-INVITE that
+            // follows finds a dialog either way.
+            (true, Some(_), Some((again, _))) if recent => sip.answer_once(again.clone()),
+            (true, Some(answer), _) => sip.answered_before(answer),
+        };
+        log_refusal(leg, stood);
+        if let Some((_, offer)) = moved {
+            info!(%leg, "a leg is not where it was; its far end is told");
+            log_refusal(leg, sip.reinvite(Some(offer)));
+        }
+    }
+
+    /// Lets a leg go on from another address of ours, when its own has not come along. Over
+    /// TCP the far end is then dialled anew, where its Contact says.
+    fn relocate(&self, checkpoint: &mut Checkpoint, address: IpAddr) {
+        match checkpoint {
+            Checkpoint::Invite(kept) => {
+                let old = kept.flow.local.ip();
+                kept.flow = self.way_on(kept.flow, old, address);
+            }
+            Checkpoint::Dialog(dialog) => {
+                let ours = dialog.local_sdp.as_deref().map(sdp::parse);
+                let old = ours.and_then(|ours| ours.ok()?.audio()?.address);
+                dialog.flow = self.way_on(dialog.flow, old.unwrap_or(address), address);
+            }
+        }
+    }
+
+    /// The way to a far end after its leg went from one address to another. A way by a third
+    /// address (that a phone behind a NAT registered at) stays while somebody has that.
+    pub(in crate::telephony) fn way_on(&self, flow: Flow, old: IpAddr, new: IpAddr) -> Flow {
+        let local = flow.local.ip();
+        let held = || self.shared.state.read().holder(local).is_some();
+        if old == new || (local != old && held()) {
+            return flow;
+        }
+        let mut flow = flow;
+        flow.local.set_ip(new);
+        flow.local.set_port(match flow.protocol {
+            Protocol::Udp => self.shared.ports.udp,
+            Protocol::Tcp => self.shared.ports.tcp,
+        });
+        flow.connection = None;
+        flow
+    }
+}
+
+/// What both sides of a leg have said, and what a caller offered.
+fn described(
+    entry: &mut Entry,
+    checkpoint: &Checkpoint,
+    leg: LegId,
+    endpoint: &Endpoint,
+) -> Result<Descriptions, Unresumed> {
+    Ok(match checkpoint {
+        Checkpoint::Invite(kept) => {
+            let theirs = endpoint
+                .dialog_of(&kept.raw, kept.flow, kept.token(leg))
+                .ok_or(Unresumed::Unreadable)?
+                .remote_sdp;
+            entry.offer = Offer::read(theirs.as_deref()).map_err(|_| Unresumed::Unreadable)?;
+            entry.kept = Some(KeptInvite {
+                answer: None,
+                ..kept.clone()
+            });
+            entry.answer.clone_from(&kept.answer);
+            (kept.answer.clone(), theirs)
+        }
+        Checkpoint::Dialog(dialog) => (dialog.local_sdp.clone(), dialog.remote_sdp.clone()),
+    })
+}
+
+/// A far end did not take our change. One that only had to be told where its leg is now must
+/// know: the leg ends unless it may still listen.
+pub(super) fn not_told(shared: &Arc<Shared>, leg: LegId, status: u16) {
+    let moved_at = shared.legs.with(leg, |entry| entry.moved_at).flatten();
+    let Some(moved_at) = moved_at else { return };
+    match status {
+        // The dialog is gone, and the signalling has ended it.
+        408 | 481 => {}
+        491 | 500 if moved_at.elapsed() < BUSY_MAX => {
+            let shared = Arc::clone(shared);
+            tokio::spawn(async move {
+                tokio::time::sleep(TELL_AGAIN).await;
+                let told = shared.legs.with(leg, |entry| {
+                    let sip = entry.sip.clone().filter(|_| entry.moved_at.is_some());
+                    let offer = entry.session.as_mut().map(Session::offer_moved);
+                    sip.zip(offer)
+                });
+                if let Some((sip, offer)) = told.flatten() {
+                    log_refusal(leg, sip.reinvite(Some(offer)));
+                }
+            });
+        }
+        _ => {
+            warn!(code = "SW0303", %leg, status, "a far end does not follow its leg to another address");
+            let cause = Cause::from_status(status);
+            let refuse = |entry: &mut Entry| entry.refused = Some(cause);
+            shared.legs.with(leg, refuse);
+            NodeLegs::new(Arc::clone(shared)).end(leg, cause);
+        }
     }
 }

@@ -1,0 +1,327 @@
+//! A three-node cluster on three machines, none of which can have another's address: each
+//! node in a network namespace of its own, with exactly one service address. The phones are
+//! with the test, in a fourth.
+//!
+//! Needs the rights to make namespaces. Where they are missing [`Apart::start`] says so and
+//! there is nothing to be seen.
+
+use std::fs::File;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::api::Api;
+use crate::cluster::{GREETING_HZ, MUSIC_HZ, alone, node_number, spawn, wait_for_line};
+use crate::poll::{eventually, within_time};
+use crate::{programs, tone};
+
+/// All nodes serve within this time on a busy machine.
+const START_MAX: Duration = Duration::from_secs(90);
+/// What a node may take to end.
+const STOP_MAX: Duration = Duration::from_secs(15);
+/// Nodes, by number from 1.
+const NODES: u8 = 3;
+/// Where the phones are.
+const PHONES: [u8; 4] = [127, 73, 0, 100];
+
+/// A running cluster.
+pub struct Apart {
+    folder: TempDir,
+    nodes: Vec<Option<Child>>,
+    token: String,
+    _alone: File,
+}
+
+/// The address of the phones.
+pub fn phones() -> IpAddr {
+    IpAddr::from(PHONES)
+}
+
+/// The service address of a node, by number; it has no other.
+pub fn service(number: u8) -> SocketAddr {
+    SocketAddr::from(([127, 73, 0, number], 5060))
+}
+
+impl Apart {
+    /// Starts the cluster with this site, after the calling thread has gone to a network of
+    /// its own: its phones, and those of threads it starts, are at [`phones`]. `None`, with a
+    /// word about it, where namespaces cannot be made.
+    pub fn start(site: &str, passwords: &str) -> Option<Self> {
+        let alone = alone();
+        if let Err(why) = make_network() {
+            println!("NOT SEEN: network namespaces cannot be made here ({why}); run it as root");
+            return None;
+        }
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        tone::write_wav(&folder.path().join("hello.wav"), GREETING_HZ, 1);
+        tone::write_wav(&folder.path().join("hold.wav"), MUSIC_HZ, 3);
+        let file = folder.path().join("site.toml");
+        std::fs::write(&file, site).expect("a temporary folder is writable");
+        for number in 1..=NODES {
+            write_node_file(&node_folder(folder.path(), number), number);
+        }
+        let mut cluster = Self {
+            folder,
+            nodes: (0..NODES).map(|_| None).collect(),
+            token: String::new(),
+            _alone: alone,
+        };
+        cluster.daemon(1, &["init", "--name", "apart"]);
+        let token = cluster.node_folder(1).join("data/admin.token");
+        let text = std::fs::read_to_string(token).expect("made with the cluster");
+        text.trim().clone_into(&mut cluster.token);
+        cluster.run(1);
+        for number in 2..=NODES {
+            let invitation = eventually(START_MAX, "an invitation", || {
+                let (code, out, _) = cluster.command(&["node", "invite"]);
+                (code == 0).then(|| out.trim().to_owned())
+            });
+            cluster.daemon(number, &["join", "--token", &invitation]);
+            cluster.run(number);
+        }
+        cluster.apply(&file);
+        if !passwords.is_empty() {
+            let list = cluster.folder.path().join("passwords.csv");
+            std::fs::write(&list, passwords).expect("a temporary folder is writable");
+            let list = list.to_str().expect("plain ASCII").to_owned();
+            let (code, _, err) = cluster.command(&["extension", "import", &list]);
+            assert_eq!(code, 0, "{err}");
+        }
+        cluster.wait_at_home();
+        Some(cluster)
+    }
+
+    fn apply(&self, site: &Path) {
+        let site = site.to_str().expect("plain ASCII");
+        eventually(START_MAX, "the site is in force", || {
+            let (code, _, err) = self.command(&["site", "apply", site]);
+            if code != 0 {
+                println!("site apply: {err}");
+            }
+            (code == 0).then_some(())
+        });
+    }
+
+    /// Waits until every node that runs holds its own address, after all that had to be tried.
+    pub fn wait_at_home(&self) {
+        eventually(START_MAX, "each node holds its own address", || {
+            let nodes = self.any_api().list("/v1/nodes")?;
+            let running = (1..=NODES).filter(|number| self.nodes[at(*number)].is_some());
+            let mut at_home = running.map(|number| {
+                let own = service(number).ip().to_string();
+                nodes.iter().any(|node| {
+                    node_number(&node["id"]) == Some(u64::from(number))
+                        && (node["state"] == "up" || node["state"] == "draining")
+                        && node["service_addresses"] == serde_json::json!([own])
+                })
+            });
+            at_home.all(|fits| fits).then_some(())
+        });
+    }
+
+    fn node_folder(&self, number: u8) -> PathBuf {
+        node_folder(self.folder.path(), number)
+    }
+
+    /// The daemon in a node's namespace.
+    fn daemon_command(&self, number: u8, words: &[&str]) -> Command {
+        let mut command = Command::new("ip");
+        command
+            .args(["netns", "exec", &namespace(number)])
+            .arg(programs::path("strowgerd"))
+            .args(words)
+            .arg("--config")
+            .arg(self.node_folder(number).join("node.toml"));
+        command
+    }
+
+    fn daemon(&self, number: u8, words: &[&str]) {
+        let (code, out, err) = programs::run(&mut self.daemon_command(number, words));
+        assert_eq!(code, 0, "strowgerd {}: {out}{err}", words.join(" "));
+    }
+
+    /// Starts a node on its data and waits until it serves.
+    pub fn run(&mut self, number: u8) {
+        let (child, lines) = spawn(self.daemon_command(number, &["run"]));
+        self.nodes[at(number)] = Some(child);
+        wait_for_line(&lines, |line| {
+            let ready = format!("ready node={number}");
+            line.starts_with(&ready).then_some(())
+        })
+        .unwrap_or_else(|seen| panic!("node {number} was not ready; it said {seen:?}"));
+    }
+
+    /// Kills a node with SIGKILL; when that was.
+    pub fn kill(&mut self, number: u8) -> Instant {
+        let mut child = self.nodes[at(number)].take().expect("the node runs");
+        // `setpriv` and `ip netns exec` become the program they start.
+        kill(pid_of(&child), Signal::SIGKILL).expect("the node runs");
+        let moment = Instant::now();
+        child.wait().expect("our own child can be waited for");
+        moment
+    }
+
+    /// Runs an operators' command; exit code, stdout, stderr.
+    pub fn command(&self, arguments: &[&str]) -> (i32, String, String) {
+        let urls: Vec<String> = (1..=NODES).map(url).collect();
+        let mut command = programs::strowger();
+        command.env("STROWGER_API", urls.join(",")).env(
+            "STROWGER_TOKEN_FILE",
+            self.node_folder(1).join("data/admin.token"),
+        );
+        programs::run(command.args(arguments))
+    }
+
+    /// The interface of a node.
+    pub fn api(&self, number: u8) -> Api {
+        Api::new(&url(number), &self.token)
+    }
+
+    /// The interface of a node that runs.
+    pub fn any_api(&self) -> Api {
+        let mut running = (1..=NODES).filter(|number| self.nodes[at(*number)].is_some());
+        self.api(running.next().expect("a node runs"))
+    }
+
+    /// The node that leads.
+    pub fn leader(&self) -> u8 {
+        eventually(START_MAX, "there is a leader", || {
+            let nodes = self.any_api().list("/v1/nodes")?;
+            let leads = nodes.iter().find(|node| node["role"] == "leader")?;
+            u8::try_from(node_number(&leads["id"])?).ok()
+        })
+    }
+
+    /// The events of a node's log, one JSON object for each line.
+    pub fn log(&self, number: u8) -> Vec<Value> {
+        let path = self.node_folder(number).join("log/strowgerd.log");
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let lines = text.lines();
+        lines
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+
+    /// Log events named `panic`, over all nodes.
+    pub fn panics(&self) -> Vec<Value> {
+        let all = (1..=NODES).flat_map(|number| self.log(number));
+        all.filter(|event| event.to_string().contains("\"panic\""))
+            .collect()
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        for child in self.nodes.iter_mut().flatten() {
+            let _ = kill(pid_of(child), Signal::SIGTERM);
+        }
+        for child in self.nodes.iter_mut().flatten() {
+            if within_time(STOP_MAX, || child.try_wait().ok().flatten()).is_none() {
+                let _ = child.kill();
+                let _ = child.wait();
+            }
+        }
+        if std::thread::panicking() && std::env::var_os("STROWGER_KEEP").is_some() {
+            self.folder.disable_cleanup(true);
+            eprintln!("kept: {}", self.folder.path().display());
+        }
+        for number in 1..=NODES {
+            let _ = ip(&format!("netns delete {}", namespace(number)));
+        }
+    }
+}
+
+fn at(number: u8) -> usize {
+    usize::from(number) - 1
+}
+
+fn url(number: u8) -> String {
+    format!("http://{}:8080", service(number).ip())
+}
+
+fn namespace(number: u8) -> String {
+    format!("strowger-apart-{number}")
+}
+
+fn node_folder(root: &Path, number: u8) -> PathBuf {
+    root.join(format!("n{number}"))
+}
+
+fn pid_of(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id()).expect("a pid fits"))
+}
+
+fn ip(words: &str) -> Result<(), String> {
+    let mut command = Command::new("ip");
+    let output = command.args(words.split(' ')).output();
+    let output = output.map_err(|error| format!("ip: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("ip {words}: {}", said.trim()))
+}
+
+/// A bridge in a network of this thread's own, and a namespace on it for each node.
+fn make_network() -> Result<(), String> {
+    unshare(CloneFlags::CLONE_NEWNET).map_err(|error| error.to_string())?;
+    go_local("")?;
+    ip("link add bridge type bridge")?;
+    ip(&format!("address add {}/24 dev bridge", phones()))?;
+    ip("link set bridge up")?;
+    for number in 1..=NODES {
+        let name = namespace(number);
+        // Left by a test that was killed.
+        let _ = ip(&format!("netns delete {name}"));
+        ip(&format!("netns add {name}"))?;
+        go_local(&name)?;
+        let peer = format!("type veth peer name lan netns {name}");
+        ip(&format!("link add n{number} {peer}"))?;
+        ip(&format!("link set n{number} master bridge up"))?;
+        let address = service(number).ip();
+        ip(&format!("-n {name} address add {address}/24 dev lan"))?;
+        ip(&format!("-n {name} link set lan up"))?;
+    }
+    Ok(())
+}
+
+/// Lets addresses of 127.0.0.0/8 be those of machines on a wire. The interface is plain HTTP
+/// on such addresses only.
+fn go_local(name: &str) -> Result<(), String> {
+    let within = if name.is_empty() {
+        String::new()
+    } else {
+        format!("-n {name} ")
+    };
+    ip(&format!("{within}link set lo up"))?;
+    ip(&format!("{within}address delete 127.0.0.1/8 dev lo"))?;
+    const SWITCH: &str = "/proc/sys/net/ipv4/conf/all/route_localnet";
+    if name.is_empty() {
+        return std::fs::write(SWITCH, "1").map_err(|error| format!("{SWITCH}: {error}"));
+    }
+    // The switches a program sees are those of the namespace it runs in.
+    ip(&format!(
+        "netns exec {name} sysctl -q -w net.ipv4.conf.all.route_localnet=1"
+    ))
+}
+
+fn write_node_file(folder: &Path, number: u8) {
+    std::fs::create_dir_all(folder.join("log")).expect("a temporary folder is writable");
+    let address = service(number).ip();
+    let text = format!(
+        "[node]\nid = {number}\ndata = \"data\"\n\n\
+         [listen]\naddress = \"{address}\"\nsip_udp = 5060\nsip_tcp = 5060\nsip_tls = 5061\n\
+         ws = 5080\nwss = 5443\napi = 8080\ncluster = 7400\nrtp = \"20000-29999\"\n\n\
+         [limits]\nper_source_rps = 200\ntrusted_sources = [\"{}/32\"]\n\n\
+         [log]\nfile = \"log/strowgerd.log\"\nlevel = \"info\"\n",
+        phones()
+    );
+    std::fs::write(folder.join("node.toml"), text).expect("a temporary folder is writable");
+}
