@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use strowger_core::call::{CallRow, Cause, Seen, Stage};
@@ -16,6 +16,7 @@ use strowger_core::ivr::speech::{Announcement, Key};
 use strowger_core::outstanding::{Audio, CallObserved, Effect, Phase, outstanding, whispered};
 use strowger_core::state::SharedState;
 use strowger_core::state::command::{Command, Observation, Refusal, Reply};
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::desk::{Desk, DeskError};

@@ -13,12 +13,18 @@
 //! | [`desk`] | proposing typed commands |
 //! | [`call`] | the actor of one call |
 //! | [`switchboard`] | starting, finding and supervising the actors of this node |
+//! | [`wake`] | wake-ups from apply, coalesced |
+//! | [`follow`] | wake-ups reach the actors; calls without one get one |
+//! | [`steward`] | announcing life, declaring the dead, ticks, comparison of hashes |
 //! | [`gate`] | admission: how much may be alive at once |
 //! | [`limits`] | every bound in one place |
 
 pub mod call;
 pub mod desk;
+pub mod follow;
 pub mod gate;
 pub mod limits;
 pub mod ports;
+pub mod steward;
 pub mod switchboard;
+pub mod wake;

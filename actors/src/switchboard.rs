@@ -4,7 +4,7 @@
 //! defect is replaced while its call lives, so a broken call costs its own legs and
 //! never the node.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -17,7 +17,7 @@ use crate::call::{CallActor, CallContext, CallMessage, CallStart};
 use crate::gate::Pass;
 use crate::ports::LegEvent;
 
-type Calls = Arc<RwLock<HashMap<CallId, ActorRef<CallMessage>>>>;
+type Calls = Arc<RwLock<BTreeMap<CallId, ActorRef<CallMessage>>>>;
 
 /// The actors of this node. Cheap to clone.
 #[derive(Clone)]
@@ -158,6 +158,11 @@ impl Switchboard {
         let state = self.context.state.read();
         let owned = state.calls_of(self.node).map(|call| call.id);
         owned.filter(|call| !running.contains_key(call)).collect()
+    }
+
+    /// Ends every actor at once, without a word to anybody: the node is no more.
+    pub fn abandon(&self) {
+        self.supervisor.kill();
     }
 
     /// Number of call actors.

@@ -2,7 +2,6 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | [`wake`] | wake-ups from apply, coalesced |
 //! | [`handler`] | requests and foreign messages from the SIP endpoint |
 //! | [`auth`] | who a request comes from: digest, source address, nobody |
 //! | [`registrar`] | REGISTER |
@@ -39,20 +38,19 @@ pub mod session;
 pub mod sound;
 pub mod speech;
 pub mod steward;
-pub mod wake;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use strowger_actors::call::CallContext;
 use strowger_actors::desk::Desk;
+use strowger_actors::follow::Follower;
 use strowger_actors::gate::Gate;
 use strowger_actors::switchboard::Switchboard;
+pub use strowger_actors::wake;
 use strowger_cluster::Cluster;
-use strowger_core::call::Stage;
-use strowger_core::ids::{CallId, LegId, NodeId};
-use strowger_core::state::{SharedState, Wake};
+use strowger_core::ids::{LegId, NodeId};
+use strowger_core::state::SharedState;
 use strowger_media::{Engine, EngineConfig};
 use strowger_sip::digest::Verifier;
 use strowger_sip::endpoint::{Endpoint, EndpointConfig};
@@ -222,6 +220,12 @@ impl Telephony {
         let switchboard = Switchboard::start(shared.node, context)
             .await
             .map_err(Box::new)?;
+        let follower = Follower {
+            node: shared.node,
+            state: shared.state.clone(),
+            switchboard: switchboard.clone(),
+            gate: shared.gate.clone(),
+        };
         let _ = shared.switchboard.set(switchboard);
         tokio::spawn(legs::run(Arc::clone(&shared), reported));
         sound::pump(Arc::clone(&shared), media_events);
@@ -230,8 +234,8 @@ impl Telephony {
         tokio::spawn(leftovers::keep(Arc::clone(&shared), parts.wakes.clone()));
         tokio::spawn(leftovers::report(Arc::clone(&shared), answers));
         tokio::spawn(qualify::keep(Arc::clone(&shared)));
-        tokio::spawn(dispatch(Arc::clone(&shared), parts.wakes));
-        tokio::spawn(sweep(Arc::clone(&shared)));
+        tokio::spawn(follower.clone().dispatch(parts.wakes));
+        tokio::spawn(follower.sweep());
         Ok(Self { shared })
     }
 
@@ -269,54 +273,5 @@ impl Telephony {
         }
         self.shared.engine.stop();
         info!("telephony has stopped");
-    }
-}
-
-/// Passes wake-ups about calls on to their actors.
-async fn dispatch(shared: Arc<Shared>, wakes: WakeHub) {
-    let mut reader = wakes.calls();
-    loop {
-        for wake in reader.next().await {
-            if let Some(switchboard) = shared.switchboard() {
-                if let Wake::Call(call) = wake
-                    && !switchboard.has(call)
-                    && is_to_open(&shared, call)
-                {
-                    switchboard.open(call, shared.gate.enter()).await;
-                }
-                switchboard.wake(&wake);
-            }
-        }
-    }
-}
-
-/// True for a call of this node that nobody admits here: one that the exchange itself makes,
-/// or one that another owner, or life of this node, has left.
-fn is_to_open(shared: &Shared, call: CallId) -> bool {
-    let state = shared.state.read();
-    let row = state.calls.get(&call);
-    row.is_some_and(|row| {
-        let dials = matches!(row.stage, Stage::Dialling { .. } | Stage::Offering { .. });
-        row.owner == shared.node && (dials || row.moved)
-    })
-}
-
-/// Looks now and then for calls this node owns that have no actor, because it failed or
-/// because their admission was cut off after the commit. Twice seen, once started: an
-/// admission under way is left alone.
-async fn sweep(shared: Arc<Shared>) {
-    let mut suspects = std::collections::BTreeSet::new();
-    let mut every = tokio::time::interval(Duration::from_secs(2));
-    loop {
-        every.tick().await;
-        let Some(switchboard) = shared.switchboard() else {
-            continue;
-        };
-        let orphans = switchboard.orphans();
-        for call in orphans.intersection(&suspects) {
-            switchboard.open(*call, shared.gate.enter()).await;
-            switchboard.wake(&Wake::Call(*call));
-        }
-        suspects = orphans;
     }
 }
