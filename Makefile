@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
-.PHONY: build demo test test-long chaos bench lint check show
+.PHONY: build demo test test-long sim sim-bugs chaos bench lint check show
 
 RUN := packaging/setup.sh run
 OUT := $(or $(CARGO_TARGET_DIR),target)
@@ -32,8 +32,23 @@ test-long:
 	$(RUN) cargo build --locked --release -p strowger-node -p strowger
 	$(RUN) cargo test --locked --release -p strowger-core --test floor -- \
 	    --ignored --nocapture
+	$(RUN) cargo test --locked --release -p strowger-sim -- --ignored --nocapture
 	STROWGER_BIN_DIR="$(RELEASE)" $(RUN) cargo test --locked --workspace \
-	    --no-fail-fast -- --ignored --nocapture --skip a_fresh_clone --skip a_million
+	    --no-fail-fast -- --ignored --nocapture --skip a_fresh_clone --skip a_million \
+	    --skip a_thousand_seeds --skip a_day_with_a_kill --skip bugs_put_back
+
+# The exchange under simulated faults: SEEDS of them, or one SEED with the end of its trace.
+# HOURS makes it a long run with a kill every five minutes.
+SEEDS ?= 1000
+sim:
+	@packaging/setup.sh build
+	$(RUN) cargo run --locked --release -p strowger-sim -- --seeds $(SEEDS) \
+	    $(if $(SEED),--seed $(SEED)) $(if $(HOURS),--hours $(HOURS))
+
+# Known bugs, put back into a copy of the sources, are found by the simulator.
+sim-bugs:
+	@packaging/setup.sh build
+	$(RUN) cargo test --locked --release -p strowger-sim --test bugs -- --ignored --nocapture
 
 # Nodes are killed under load for CHAOS_SECONDS; losses are counted against the promises.
 CHAOS_SECONDS ?= 300

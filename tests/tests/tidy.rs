@@ -88,10 +88,7 @@ fn crates_depend_downward_only() {
         ("strowger", &["strowger-core"][..]),
         ("strowger-actors", &["strowger-core"][..]),
         ("strowger-cluster", &["strowger-core"][..]),
-        (
-            "strowger-sim",
-            &["strowger-actors", "strowger-core"][..],
-        ),
+        ("strowger-sim", &["strowger-actors", "strowger-core"][..]),
         ("strowger-core", &[][..]),
         ("strowger-media", &[][..]),
         ("strowger-sip", &[][..]),

@@ -12,9 +12,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use strowger_core::cdr::CdrRow;
 use strowger_core::ports::{Machine, Meta, Proposal, Table};
+use strowger_core::state::command::{Command, Reply};
 use strowger_core::state::decode_row;
 use strowger_core::state::machine::{decode_command, decode_reply};
-use strowger_core::state::command::{Command, Reply};
 
 use crate::liveness::BootTime;
 use crate::world::{Event, World};
@@ -180,7 +180,8 @@ impl Agreement {
     /// The end of the log that the new leader does not have is nobody's any more.
     fn truncate(&mut self, last: u64) {
         let keep = last.saturating_sub(self.base);
-        self.log.truncate(usize::try_from(keep).unwrap_or(usize::MAX));
+        self.log
+            .truncate(usize::try_from(keep).unwrap_or(usize::MAX));
         for member in self.members.values_mut() {
             member.have = member.have.min(last);
         }
@@ -197,7 +198,9 @@ impl World {
 
     /// True while a node's process runs.
     pub fn is_alive(&self, node: u64) -> bool {
-        self.nodes.get(&node).is_some_and(|node| node.life.is_some())
+        self.nodes
+            .get(&node)
+            .is_some_and(|node| node.life.is_some())
     }
 
     /// True while a node's process is stopped.
@@ -235,9 +238,7 @@ impl World {
             // Killed, cut off or frozen: nobody answers, and only the lease tells.
             _ => {
                 let own = self.nodes.get(&observer)?.life.as_ref()?;
-                own.leases
-                    .surely_over(node, self.boot_time())
-                    .then_some(0)
+                own.leases.surely_over(node, self.boot_time()).then_some(0)
             }
         }
     }
@@ -468,7 +469,10 @@ impl World {
         *known = (*known).max(upto);
         let mut matched: Vec<u64> = self.agreement.matched.values().copied().collect();
         matched.sort_unstable_by(|a, b| b.cmp(a));
-        let safe = matched.get(self.agreement.majority() - 1).copied().unwrap_or(0);
+        let safe = matched
+            .get(self.agreement.majority() - 1)
+            .copied()
+            .unwrap_or(0);
         let own_term = self.agreement.entry(safe).map(|entry| entry.term) == Some(term);
         if safe > self.agreement.commit && own_term {
             self.agreement.commit = safe;
@@ -522,7 +526,10 @@ impl World {
         let first = !self.agreement.hashes.contains_key(&index);
         let agreed = *self.agreement.hashes.entry(index).or_insert(hash);
         if agreed != hash {
-            self.broken("state-hash", format!("node {number} differs at entry {index}"));
+            self.broken(
+                "state-hash",
+                format!("node {number} differs at entry {index}"),
+            );
         }
         if first {
             self.applied_first(index, entry, &replies, &state);
@@ -562,7 +569,10 @@ impl World {
                 self.arrived.insert(call, index);
             }
         }
-        self.note(&format!("entry {index} leaves {:02x}{:02x}", hash[0], hash[1]));
+        self.note(&format!(
+            "entry {index} leaves {:02x}{:02x}",
+            hash[0], hash[1]
+        ));
         self.check_state(index, &state.read());
         let kept = self.agreement.hashes.len();
         if kept > 20_000 {
@@ -595,7 +605,10 @@ impl World {
         if source.applied < self.agreement.cut {
             return;
         }
-        self.note(&format!("node {number} installs a snapshot at {}", source.applied));
+        self.note(&format!(
+            "node {number} installs a snapshot at {}",
+            source.applied
+        ));
         if let Some(node) = self.nodes.get_mut(&number)
             && let Some(life) = node.life.as_mut()
         {
@@ -625,7 +638,7 @@ impl World {
             self.after(travel, Event::Agreement(leader, message));
         }
         // Everybody asks at every second heartbeat: a lease is renewed each 100 ms.
-        if (now / HEARTBEAT) % 2 == 0 {
+        if (now / HEARTBEAT).is_multiple_of(2) {
             for node in linked.into_iter().filter(|node| *node != leader) {
                 self.renew(leader, node, now);
             }
@@ -701,7 +714,10 @@ impl World {
             }
             Some(since) if now >= since + self.agreement.patience => {
                 let all: Vec<u64> = self.agreement.members.keys().copied().collect();
-                let able: Vec<u64> = all.into_iter().filter(|node| self.is_electable(*node)).collect();
+                let able: Vec<u64> = all
+                    .into_iter()
+                    .filter(|node| self.is_electable(*node))
+                    .collect();
                 if let Some(heir) = self.chance.pick(&able).copied() {
                     self.lead(heir);
                 }
@@ -715,7 +731,10 @@ impl World {
         let has = |node: &u64| self.agreement.members.get(node).map_or(0, |m| m.have);
         let voters = self.reached_by(node);
         self.is_well(node)
-            && voters.iter().filter(|voter| has(voter) <= has(&node)).count()
+            && voters
+                .iter()
+                .filter(|voter| has(voter) <= has(&node))
+                .count()
                 >= self.agreement.majority()
     }
 
@@ -730,7 +749,9 @@ impl World {
         self.agreement.gathered.clear();
         self.agreement.matched.clear();
         let term = self.agreement.term;
-        self.note(&format!("node {heir} leads in term {term} from entry {have}"));
+        self.note(&format!(
+            "node {heir} leads in term {term} from entry {have}"
+        ));
         if let Some(member) = self.agreement.members.get_mut(&heir) {
             member.term = term;
             member.leader = Some(heir);

@@ -149,7 +149,12 @@ impl World {
             .collect();
         self.look_at_phones(&live, &mut found);
         if let Some(due) = state.next_deadline()
-            && due.0 + 1_000 < state.meta.now.0.max(self.clock(self.agreement.leader.unwrap_or(0)))
+            && due.0 + 1_000
+                < state
+                    .meta
+                    .now
+                    .0
+                    .max(self.clock(self.agreement.leader.unwrap_or(0)))
         {
             found.put("overdue", due.to_string());
         }
@@ -261,9 +266,10 @@ impl World {
             && state.callbacks.is_empty()
             && state.leftovers.is_empty()
             && state.places.is_empty();
-        let level = self.nodes.values().all(|node| {
-            node.life.is_some() && node.disk.applied == self.agreement.commit
-        });
+        let level = self
+            .nodes
+            .values()
+            .all(|node| node.life.is_some() && node.disk.applied == self.agreement.commit);
         fars && floor && level
     }
 
@@ -286,7 +292,11 @@ impl World {
             .collect();
         format!(
             "calls {calls:?}, callbacks {:?}, leftovers {}, places {}, far ends {fars:?}, agents {agents:?}",
-            state.callbacks.values().map(|row| &row.state).collect::<Vec<_>>(),
+            state
+                .callbacks
+                .values()
+                .map(|row| &row.state)
+                .collect::<Vec<_>>(),
             state.leftovers.len(),
             state.places.len()
         )
@@ -301,9 +311,10 @@ impl World {
             return;
         };
         let disk = first.disk.clone();
-        let differs = self.nodes.iter().find(|(_, node)| {
-            !node.disk.has_same_rows(&disk)
-        });
+        let differs = self
+            .nodes
+            .iter()
+            .find(|(_, node)| !node.disk.has_same_rows(&disk));
         if let Some((number, _)) = differs {
             let why = format!("rows of node {number} differ from those of node 1");
             return self.broken("rows-equal", why);
@@ -324,6 +335,14 @@ impl World {
         if let Some(call) = without {
             let why = format!("{call} left no record");
             return self.broken("one-record", why);
+        }
+        let leaked = self.nodes.iter().find_map(|(number, node)| {
+            let legs = &node.life.as_ref()?.legs;
+            let (leg, _) = legs.iter().find(|(_, entry)| !entry.gone)?;
+            Some(format!("node {number} still has {leg}"))
+        });
+        if let Some(why) = leaked {
+            return self.broken("leaked-leg", why);
         }
         // What stays in the table of deadlines: old events, and agents' own.
         let agents = state.read().agents.len();

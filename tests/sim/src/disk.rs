@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use strowger_core::ports::{Row, Rows, RowsRead, Table};
 
 type Key = (Table, Vec<u8>);
+/// The entry before an entry, and what that entry has overwritten.
+type Before = (u64, Vec<(Key, Option<Vec<u8>>)>);
 
 /// Entries whose rows may still be lost in a power cut.
 const UNSYNCED_MAX: usize = 128;
@@ -17,7 +19,7 @@ pub struct Disk {
     /// Index of the last applied entry.
     pub applied: u64,
     /// What the newest entries have overwritten, oldest first.
-    undo: VecDeque<(u64, Vec<(Key, Option<Vec<u8>>)>)>,
+    undo: VecDeque<Before>,
 }
 
 impl Disk {
@@ -48,7 +50,9 @@ impl Disk {
 
     /// Rows up to this entry survive a power cut.
     pub fn synced(&self) -> u64 {
-        self.undo.front().map_or(self.applied, |(before, _)| *before)
+        self.undo
+            .front()
+            .map_or(self.applied, |(before, _)| *before)
     }
 
     /// Entries a power cut may take.

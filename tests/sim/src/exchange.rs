@@ -79,7 +79,7 @@ pub struct Entry {
     pub ended: bool,
     held: bool,
     /// The call's actor has done with it.
-    gone: bool,
+    pub gone: bool,
     plays: u64,
     playing: Option<(u64, Audio)>,
     backlog: Vec<LegEvent>,
@@ -864,7 +864,9 @@ impl World {
                 None => FromExchange::Cancel(epoch),
             };
             let far = dialog.or_else(|| self.far_of.get(&leg).copied());
-            self.note(&format!("node {node} tells {far:?} that {leg} is left over"));
+            self.note(&format!(
+                "node {node} tells {far:?} that {leg} is left over"
+            ));
             if let Some(far) = far {
                 self.reply(node, life, far, message);
             }

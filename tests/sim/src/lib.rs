@@ -31,7 +31,10 @@ mod faults;
 #[path = "../../../cluster/src/limits.rs"]
 #[allow(dead_code, reason = "leases need a few of the cluster's limits")]
 mod limits;
-#[allow(dead_code, reason = "the cluster uses more of its leases than agreement here does")]
+#[allow(
+    dead_code,
+    reason = "the cluster uses more of its leases than agreement here does"
+)]
 mod liveness;
 mod node;
 mod operators;

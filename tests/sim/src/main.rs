@@ -33,7 +33,9 @@ fn wanted() -> Result<Wanted, String> {
             continue;
         }
         let value = words.next().ok_or(format!("{word} wants a number"))?;
-        let number: u64 = value.parse().map_err(|_| format!("not a number: {value}"))?;
+        let number: u64 = value
+            .parse()
+            .map_err(|_| format!("not a number: {value}"))?;
         match word.as_str() {
             "--seeds" => wanted.seeds = number,
             "--from" => wanted.from = number,
@@ -83,7 +85,11 @@ fn one(wanted: &Wanted, seed: u64) -> bool {
     if wanted.trace || outcome.broken.is_some() {
         print!("{}", outcome.trace);
     }
-    println!("{} ({:.1} s)", describe(&outcome), began.elapsed().as_secs_f64());
+    println!(
+        "{} ({:.1} s)",
+        describe(&outcome),
+        began.elapsed().as_secs_f64()
+    );
     if let Some((property, why)) = &outcome.broken {
         println!("seed {seed} breaks {property}: {why}");
     }
@@ -116,8 +122,7 @@ fn many(wanted: &Wanted) -> bool {
                             *most = (*most).max(ms);
                         }
                     }
-                    if let (Some((property, why)), Ok(mut broken)) =
-                        (outcome.broken, broken.lock())
+                    if let (Some((property, why)), Ok(mut broken)) = (outcome.broken, broken.lock())
                     {
                         println!("seed {seed} breaks {property}: {why}");
                         broken.push((seed, property));
@@ -156,5 +161,9 @@ fn main() -> ExitCode {
         None if wanted.hours > 0 => one(&wanted, wanted.from),
         None => many(&wanted),
     };
-    if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if fine {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

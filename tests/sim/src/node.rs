@@ -15,9 +15,7 @@ use strowger_actors::steward::{LOOK, Standing, Steward};
 use strowger_actors::switchboard::Switchboard;
 use strowger_actors::wake::WakeHub;
 use strowger_core::ids::{LegId, NodeId};
-use strowger_core::ports::{
-    Machine, Outcome, Proposal, ProposeFuture, Proposer, RequestId,
-};
+use strowger_core::ports::{Machine, Outcome, Proposal, ProposeFuture, Proposer, RequestId};
 use strowger_core::state::command::Command;
 use strowger_core::state::{ExchangeMachine, SharedState};
 use strowger_core::time::TimeMs;
@@ -156,7 +154,10 @@ impl World {
     /// A process ends without a word. `power` also takes rows that were not synced.
     pub fn kill(&mut self, number: u64, power: bool, silent: bool) {
         let now = self.now();
-        let unsynced = self.nodes.get(&number).map_or(0, |node| node.disk.unsynced());
+        let unsynced = self
+            .nodes
+            .get(&number)
+            .map_or(0, |node| node.disk.unsynced());
         let lost = if power {
             self.chance.within(0, u64::try_from(unsynced).unwrap_or(0))
         } else {
@@ -213,7 +214,10 @@ impl World {
             return;
         }
         let held = std::mem::take(&mut node.held);
-        self.note(&format!("node {number} goes on with {} waiting", held.len()));
+        self.note(&format!(
+            "node {number} goes on with {} waiting",
+            held.len()
+        ));
         for event in held {
             self.after(0, event);
         }
@@ -438,8 +442,12 @@ async fn release(lived: Lived) {
         tokio::time::sleep(Duration::from_millis(50)).await;
         let waiting = lived.with(|life| {
             let state = life.state.read();
-            life.released.retain(|leg| state.leftovers.contains_key(leg));
-            (life.released.iter().copied().collect::<Vec<_>>(), life.desk.clone())
+            life.released
+                .retain(|leg| state.leftovers.contains_key(leg));
+            (
+                life.released.iter().copied().collect::<Vec<_>>(),
+                life.desk.clone(),
+            )
         });
         let Some((legs, desk)) = waiting else { return };
         if !legs.is_empty() {

@@ -68,10 +68,12 @@ fn choose(world: &mut World, state: &State) -> Option<Command> {
     if agent.paused.is_some() || !agent.signed_in {
         let agent = agent.id;
         let extension = None;
-        return act(match state.agents[&(site::tenant(), agent.clone())].signed_in {
-            true => Action::Ready { agent },
-            false => Action::SignIn { agent, extension },
-        });
+        return act(
+            match state.agents[&(site::tenant(), agent.clone())].signed_in {
+                true => Action::Ready { agent },
+                false => Action::SignIn { agent, extension },
+            },
+        );
     }
     if world.calm {
         // Nobody is left out of service for good.

@@ -232,7 +232,10 @@ impl World {
         (leg, epoch): (LegId, u32),
     ) -> Option<u64> {
         // Behind the trunk there is a phone for each number.
-        let (name, host) = uri.strip_prefix("sip:")?.rsplit_once('@').unwrap_or(("", ""));
+        let (name, host) = uri
+            .strip_prefix("sip:")?
+            .rsplit_once('@')
+            .unwrap_or(("", ""));
         let phone = if host.starts_with("127.0.4.") {
             format!("beyond {name}")
         } else {
@@ -248,13 +251,9 @@ impl World {
         Some(far)
     }
 
-    /// A phone sends something, and again until it is answered.
-    pub fn send(&mut self, far: u64, message: FromPhone, attempt: u32) {
-        self.to_exchange(far, message, attempt);
-    }
-
-    /// The `attempt`th sending of a message.
-    pub fn to_exchange(&mut self, number: u64, message: FromPhone, attempt: u32) {
+    /// A phone sends something for the `attempt`th time after the first, and again until it
+    /// is answered.
+    pub fn send(&mut self, number: u64, message: FromPhone, attempt: u32) {
         let Some(far) = self.fars.get(&number) else {
             return;
         };
@@ -308,7 +307,7 @@ impl World {
     }
 
     /// Something reaches a phone.
-    pub fn to_phone(&mut self, number: u64, message: FromExchange) {
+    pub fn reach_phone(&mut self, number: u64, message: FromExchange) {
         let Some(far) = self.fars.get_mut(&number) else {
             return;
         };
@@ -444,7 +443,11 @@ impl World {
         }
         self.note(&format!("far end {number} at {name} is rung, busy: {busy}"));
         let agent = name.contains("agent");
-        let draw = if self.calm { 0 } else { self.chance.within(0, 99) };
+        let draw = if self.calm {
+            0
+        } else {
+            self.chance.within(0, 99)
+        };
         if draw >= 97 {
             // Nobody is there, and nothing answers.
             if let Some(far) = self.fars.get_mut(&number) {

@@ -108,9 +108,14 @@ pub fn site(plan: &Plan, version: u64) -> Site {
         };
         (agent_id(n), spec)
     });
-    let mut sales = queue(Strategy::RoundRobin, 12_000 + version * 1_000, 0, RungFirst::Agent);
+    let mut sales = queue(
+        Strategy::RoundRobin,
+        12_000 + version * 1_000,
+        0,
+        RungFirst::Agent,
+    );
     sales.agent_announcement = Some(BlobId([3; 32]));
-    let strategy = if version % 2 == 0 {
+    let strategy = if version.is_multiple_of(2) {
         Strategy::LongestIdle
     } else {
         Strategy::FewestCalls

@@ -213,14 +213,14 @@ impl Sim {
             Event::Call => self.world().somebody_calls(),
             Event::Operate => crate::operators::operate(self),
             Event::ToExchange(far, message, attempt) => {
-                self.world().to_exchange(far, message, attempt);
+                self.world().send(far, message, attempt);
             }
             Event::Arrive(far, message) => self.world().arrive(far, &message),
             Event::AtNode(node, far, message, forwarded) => {
                 self.world().arrive_at(node, far, &message, forwarded);
             }
             Event::Leave(sender, message, attempt) => self.world().leave(sender, message, attempt),
-            Event::ToPhone(far, message) => self.world().to_phone(far, message),
+            Event::ToPhone(far, message) => self.world().reach_phone(far, message),
             Event::Habit(far, habit) => self.world().habit(far, habit),
             Event::Duty(sender, duty) => self.world().duty(sender, duty),
             Event::Look => self.world().look(),

@@ -1,0 +1,120 @@
+//! Bugs put back on purpose: each patch of `bugs/` is applied to a copy of the production
+//! sources, and the simulator must find what it breaks. A simulator that finds nothing proves
+//! nothing.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Seeds within which a bug must show.
+const SEEDS: &str = "60";
+/// What the simulator is built from, beside the workspace's own manifest.
+const SOURCES: [&str; 5] = [
+    "actors",
+    "cluster/src",
+    "tests/sim",
+    "Cargo.lock",
+    "rust-toolchain.toml",
+];
+
+fn repository() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.join("../..")
+        .canonicalize()
+        .expect("the workspace exists")
+}
+
+fn run(command: &mut Command) -> (bool, String) {
+    let output = command.output().expect("the program can be started");
+    let text = [output.stdout, output.stderr].concat();
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&text).into_owned(),
+    )
+}
+
+/// A copy of what the simulator is built from.
+fn copy(into: &Path) {
+    let from = repository();
+    for source in SOURCES {
+        let target = into.join(source);
+        let parent = target.parent().expect("it lies below the copy");
+        std::fs::create_dir_all(parent).expect("a temporary folder can be written");
+        let (done, text) = run(Command::new("cp")
+            .arg("-r")
+            .arg(from.join(source))
+            .arg(&target));
+        assert!(done, "{text}");
+    }
+    let manifest = std::fs::read_to_string(from.join("Cargo.toml")).expect("there is one");
+    let members = manifest
+        .lines()
+        .find(|line| line.starts_with("members = "))
+        .expect("the workspace names its members");
+    let few = "members = [\"actors\", \"actors/core\", \"tests/sim\"]";
+    std::fs::write(into.join("Cargo.toml"), manifest.replace(members, few))
+        .expect("a temporary folder can be written");
+}
+
+/// Builds the simulator of a copy and runs its seeds; what it says.
+fn simulate(copy: &Path, target: &Path) -> (bool, String) {
+    let mut build = Command::new(env!("CARGO"));
+    build.args([
+        "build",
+        "--release",
+        "--offline",
+        "--quiet",
+        "-p",
+        "strowger-sim",
+    ]);
+    build.current_dir(copy).env("CARGO_TARGET_DIR", target);
+    let (built, text) = run(&mut build);
+    assert!(built, "the copy does not build:\n{text}");
+    let program = target.join("release/strowger-sim");
+    run(Command::new(program).args(["--seeds", SEEDS]))
+}
+
+#[test]
+#[ignore = "minutes: builds the simulator once for each bug; `make sim-bugs` runs it"]
+fn bugs_put_back_on_purpose_are_found() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("bugs");
+    let mut patches: Vec<PathBuf> = std::fs::read_dir(folder)
+        .expect("there are bugs")
+        .map(|entry| entry.expect("a listed file can be read").path())
+        .collect();
+    patches.sort();
+    assert!(patches.len() >= 3, "{patches:?}");
+    let base = std::env::temp_dir().join(format!("strowger-bugs-{}", std::process::id()));
+    let target = base.join("target");
+    let mut missed = Vec::new();
+    for patch in &patches {
+        let name = patch
+            .file_stem()
+            .expect("a file")
+            .to_string_lossy()
+            .into_owned();
+        let text = std::fs::read_to_string(patch).expect("a listed file can be read");
+        let breaks = text.lines().find_map(|line| line.strip_prefix("breaks: "));
+        let breaks: Vec<&str> = breaks.expect("it says what it breaks").split(' ').collect();
+        // Each in a folder of the same name, so that only what the patch touches is built.
+        let source = base.join("source");
+        let _ = std::fs::remove_dir_all(&source);
+        copy(&source);
+        let mut apply = Command::new("git");
+        apply.arg("apply").arg(patch).current_dir(&source);
+        let (applied, why) = run(&mut apply);
+        assert!(applied, "{name} does not apply any more:\n{why}");
+        let (fine, said) = simulate(&source, &target);
+        let found = said.lines().find(|line| {
+            let broken = breaks
+                .iter()
+                .any(|what| line.contains(&format!("breaks {what}:")));
+            line.starts_with("seed ") && broken
+        });
+        match found.filter(|_| !fine) {
+            Some(found) => println!("{name}: {found}"),
+            None => missed.push(format!("{name}, in {SEEDS} seeds:\n{said}")),
+        }
+    }
+    std::fs::remove_dir_all(&base).expect("what was made can be removed");
+    assert!(missed.is_empty(), "not found: {}", missed.join("\n"));
+}
