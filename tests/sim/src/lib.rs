@@ -12,6 +12,7 @@
 //! | `disk` | rows, and what a power cut takes of them |
 //! | `node` | lives of nodes around the exchange's own code |
 //! | `exchange` | a stand-in for SIP and RTP: legs as messages |
+//! | `routing` | messages that find no leg at first |
 //! | `admission` | an INVITE becomes a call |
 //! | `phones` | callers, agents, lines, customers |
 //! | `operators` | who signs in and out, drains, changes the site |
@@ -40,6 +41,7 @@ mod node;
 mod operators;
 mod phones;
 mod plan;
+mod routing;
 mod site;
 mod trace;
 mod world;
