@@ -1,7 +1,8 @@
 //! `strowger-sim`: runs seeds and says which of them break what.
 //!
 //! `strowger-sim --seeds 1000 [--from 1]` runs many, on every processor; `--seed N` runs one
-//! and prints its trace when it breaks, `--trace` always; `--hours H` makes it the long run.
+//! and prints its trace when it breaks, `--trace` always; `--hours H` makes it the long run;
+//! `--first` stops at the first seed that breaks something.
 
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -18,6 +19,7 @@ struct Wanted {
     seed: Option<u64>,
     hours: u64,
     trace: bool,
+    first: bool,
 }
 
 fn wanted() -> Result<Wanted, String> {
@@ -28,8 +30,12 @@ fn wanted() -> Result<Wanted, String> {
     };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
-        if word == "--trace" {
-            wanted.trace = true;
+        match word.as_str() {
+            "--trace" => wanted.trace = true,
+            "--first" => wanted.first = true,
+            _ => {}
+        }
+        if matches!(word.as_str(), "--trace" | "--first") {
             continue;
         }
         let value = words.next().ok_or(format!("{word} wants a number"))?;
@@ -126,6 +132,9 @@ fn many(wanted: &Wanted) -> bool {
                     {
                         println!("seed {seed} breaks {property}: {why}");
                         broken.push((seed, property));
+                        if wanted.first {
+                            next.store(end, Ordering::Relaxed);
+                        }
                     }
                 }
             });

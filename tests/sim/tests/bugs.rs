@@ -70,7 +70,7 @@ fn simulate(copy: &Path, target: &Path) -> (bool, String) {
     let (built, text) = run(&mut build);
     assert!(built, "the copy does not build:\n{text}");
     let program = target.join("release/strowger-sim");
-    run(Command::new(program).args(["--seeds", SEEDS]))
+    run(Command::new(program).args(["--seeds", SEEDS, "--first"]))
 }
 
 #[test]
