@@ -1,9 +1,12 @@
 //! The library's own conformance suite, run on our storage.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft::{RaftTypeConfig, StorageError};
+use parking_lot::Mutex;
 use strowger_core::ports::{Machine, Meta, Proposal, Rows, RowsRead};
 
 use super::Types;
@@ -28,7 +31,33 @@ impl Machine for Mute {
     }
 }
 
-struct Builder;
+/// Remembers the stores it opened, without holding them, and the threads that do.
+#[derive(Default)]
+struct Builder {
+    stores: Mutex<Vec<Weak<Store>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Builder {
+    /// Waits until every store is closed: the engine must not be in use when the process ends.
+    fn closed(&self) {
+        for thread in self.threads.lock().drain(..) {
+            thread.join().expect("no thread of a store panics");
+        }
+        let begun = Instant::now();
+        let open = || {
+            let stores = self.stores.lock();
+            stores.iter().any(|store| store.strong_count() > 0)
+        };
+        while open() {
+            assert!(
+                begun.elapsed() < Duration::from_secs(60),
+                "a store stays open"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
 
 impl StoreBuilder<Types, LogStore, Applier, tempfile::TempDir> for Builder {
     async fn build(&self) -> Result<(tempfile::TempDir, LogStore, Applier), StorageError<Types>> {
@@ -39,18 +68,23 @@ impl StoreBuilder<Types, LogStore, Applier, tempfile::TempDir> for Builder {
         use openraft::errors::ErrorSource;
         let dir = tempfile::tempdir().map_err(|error| failed(&error))?;
         let store = Store::open(&dir.path().join("store")).map_err(|error| failed(&error))?;
+        self.stores.lock().push(Arc::downgrade(&store));
         let group = GroupId::FIRST;
-        let (log, _) =
+        let (log, writer) =
             LogStore::open(store.clone(), group, Arc::default()).map_err(|error| failed(&error))?;
-        let (applier, _) = Applier::start(store, group, Mute, dir.path(), ApplyOutputs::default())
+        let outputs = ApplyOutputs::default();
+        let (applier, worker) = Applier::start(store, group, Mute, dir.path(), outputs)
             .map_err(|error| failed(&error))?;
+        self.threads.lock().extend([writer, worker]);
         Ok((dir, log, applier))
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_store_passes_the_suite_of_the_library() {
-    Suite::test_all(Builder)
+    let builder = Builder::default();
+    Suite::test_store(&builder)
         .await
         .expect("every test of the suite holds");
+    tokio::task::block_in_place(|| builder.closed());
 }
