@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use strowger_cluster::identity::Identity;
 use strowger_cluster::{Cluster, ClusterConfig, Liveness, Role, StandAside, Timing};
 use strowger_core::ids::{BlobId, NodeId};
 use strowger_core::ports::Machine;
@@ -23,6 +24,7 @@ use crate::blobs::Blobs;
 use crate::config::NodeConfig;
 use crate::fault::{Fault, code};
 use crate::peer::PeerService;
+use crate::secrets::Vault;
 use crate::telephony::sound::{BlobSource, Sounds};
 use crate::telephony::wake::WakeHub;
 use crate::telephony::{Parts, SipPorts, Telephony};
@@ -120,6 +122,21 @@ impl Node {
         let wakes = WakeHub::default();
         let machine = ExchangeMachine::new(state.clone(), Box::new(wakes.clone()));
         let cluster = open(config, machine).await?;
+        let parts = (identity, vault, state, wakes);
+        let started = Self::serve(config, cluster.clone(), parts).await;
+        if started.is_err() {
+            // The store must not be in use when the process ends.
+            close(cluster).await;
+        }
+        started
+    }
+
+    /// Puts the parts of a node together, on agreement and storage that run.
+    async fn serve(
+        config: &NodeConfig,
+        cluster: Cluster,
+        (identity, vault, state, wakes): (Identity, Arc<Vault>, SharedState, WakeHub),
+    ) -> Result<Self, Fault> {
         if let Some(index) = state.read().diverged(NodeId(config.id)) {
             let why = StandAside::StateDiffers { index };
             return Err(Fault::of(code::START, &why, "look into the log"));
@@ -238,12 +255,15 @@ impl Node {
         self.office.stop.cancel();
         let _ = tokio::time::timeout(Duration::from_secs(1), self.api).await;
         drop((self.telephony, self.office));
-        let cluster = self.cluster;
-        // The log is synced when agreement has stopped; what still holds the store ends
-        // with the process.
-        let closing = tokio::task::spawn_blocking(move || cluster.close());
-        let _ = tokio::time::timeout(CLOSING, closing).await;
+        close(self.cluster).await;
     }
+}
+
+/// Closes agreement and storage, off the runtime because that blocks. The log is synced when
+/// agreement has stopped; what still holds the store after that ends with the process.
+async fn close(cluster: Cluster) {
+    let closing = tokio::task::spawn_blocking(move || cluster.close());
+    let _ = tokio::time::timeout(CLOSING, closing).await;
 }
 
 /// Opens agreement and storage, off the runtime because that blocks.
