@@ -58,8 +58,10 @@ pub(super) struct Core {
 
 impl Core {
     pub fn start(address: SocketAddr, user: &str, password: &str, tone_hz: u32) -> Arc<Self> {
-        let socket = UdpSocket::bind(address)
-            .unwrap_or_else(|error| panic!("phone {user} cannot bind {address}: {error}"));
+        // A phone that was here before lets go of its address a moment after it is dropped.
+        let free = || UdpSocket::bind(address).ok();
+        let socket = within_time(Duration::from_secs(5), free)
+            .unwrap_or_else(|| panic!("phone {user} cannot bind {address}: it is in use"));
         socket
             .set_read_timeout(Some(TICK))
             .expect("a UDP socket takes a timeout");
