@@ -35,7 +35,7 @@ test-long:
 	$(RUN) cargo test --locked --release -p strowger-sim -- --ignored --nocapture \
 	    --skip bugs_put_back
 	STROWGER_BIN_DIR="$(RELEASE)" $(RUN) cargo test --locked --workspace \
-	    --no-fail-fast -- --ignored --nocapture --skip a_fresh_clone --skip a_million \
+	    --no-fail-fast -- --ignored --nocapture --test-threads=1 --skip a_fresh_clone --skip a_million \
 	    --skip a_thousand_seeds --skip a_day_with_a_kill --skip bugs_put_back
 
 # The exchange under simulated faults: SEEDS of them, or one SEED with the end of its trace.
@@ -57,7 +57,7 @@ chaos:
 	@packaging/setup.sh test
 	$(RUN) cargo build --locked --release -p strowger-node -p strowger
 	STROWGER_CHAOS_SECONDS=$(CHAOS_SECONDS) STROWGER_BIN_DIR="$(RELEASE)" \
-	    $(RUN) cargo test --locked --workspace --test chaos -- --ignored --nocapture
+	    $(RUN) cargo test --locked --workspace --test exchange -- chaos:: --ignored --nocapture
 
 # Cost of calls, packets, commits and idle state; written to docs/FIGURES.md.
 bench: build

@@ -18,8 +18,10 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::api::Api;
-use crate::cluster::{GREETING_HZ, MUSIC_HZ, alone, node_number, spawn, wait_for_line};
+use crate::cluster::{GREETING_HZ, MUSIC_HZ, node_number, spawn, wait_for_line};
+use crate::network::turn;
 use crate::poll::{eventually, within_time};
+use crate::programs::ip;
 use crate::{programs, tone};
 
 /// All nodes serve within this time on a busy machine.
@@ -54,7 +56,7 @@ impl Apart {
     /// its own: its phones, and those of threads it starts, are at [`phones`]. `None`, with a
     /// word about it, where namespaces cannot be made.
     pub fn start(site: &str, passwords: &str) -> Option<Self> {
-        let alone = alone();
+        let alone = turn("strowger-apart.lock");
         if let Err(why) = make_network() {
             println!("NOT SEEN: network namespaces cannot be made here ({why}); run it as root");
             return None;
@@ -256,17 +258,6 @@ fn node_folder(root: &Path, number: u8) -> PathBuf {
 
 fn pid_of(child: &Child) -> Pid {
     Pid::from_raw(i32::try_from(child.id()).expect("a pid fits"))
-}
-
-fn ip(words: &str) -> Result<(), String> {
-    let mut command = Command::new("ip");
-    let output = command.args(words.split(' ')).output();
-    let output = output.map_err(|error| format!("ip: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("ip {words}: {}", said.trim()))
 }
 
 /// A bridge in a network of this thread's own, and a namespace on it for each node.

@@ -1,10 +1,9 @@
 //! A three-node cluster of real processes, started and ended by a test.
 //!
-//! The demo's addresses are fixed (127.0.0.1 to .6), so one cluster runs at a time on a
-//! machine: a file lock serialises tests across threads and processes.
+//! The demo's addresses are fixed (127.0.0.1 to .6), so each cluster has a [`Network`] of its
+//! own: phones and programs that shall reach it are started after it, by the same thread.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,6 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::api::Api;
+use crate::network::Network;
 use crate::poll::{eventually, within_time};
 use crate::programs;
 use crate::tone;
@@ -39,7 +39,7 @@ pub struct Cluster {
     restarted: BTreeMap<u64, Child>,
     ready: Ready,
     token: String,
-    _alone: File,
+    _network: Network,
 }
 
 /// The line the daemon prints once it serves.
@@ -74,19 +74,6 @@ pub fn parse_ready(line: &str) -> Option<Ready> {
     })
 }
 
-/// Waits until no other test holds the demo's addresses.
-pub fn alone() -> File {
-    let path = std::env::temp_dir().join("strowger-tests.lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .unwrap_or_else(|error| panic!("cannot open {}: {error}", path.display()));
-    file.lock().expect("a local file system has locks");
-    file
-}
-
 impl Cluster {
     /// Starts three nodes with a site file of `tests/sites/`.
     pub fn start(site: &str) -> Self {
@@ -103,7 +90,7 @@ impl Cluster {
 
     /// The same; what `prepare` returns is in the environment of the nodes.
     pub fn start_in(site: &str, prepare: impl FnOnce(&Path) -> Vec<(String, String)>) -> Self {
-        let alone = alone();
+        let network = Network::own();
         let folder = tempfile::tempdir().expect("a temporary folder");
         let site_folder = folder.path().join("site");
         copy_folder(&programs::fixture("sites"), &site_folder);
@@ -120,7 +107,7 @@ impl Cluster {
             restarted: BTreeMap::new(),
             ready,
             token: token.trim().to_owned(),
-            _alone: alone,
+            _network: network,
         }
     }
 

@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod daemon;
 pub mod g711;
 pub mod netstring;
+pub mod network;
 pub mod phone;
 pub mod poll;
 pub mod programs;

@@ -54,6 +54,21 @@ pub fn run(command: &mut Command) -> (i32, String, String) {
     (status.code().unwrap_or(-1), text(stdout), text(stderr))
 }
 
+/// Runs `ip` (iproute2) with these words; the error is what it said.
+///
+/// # Errors
+/// It is not installed, or did not succeed.
+pub fn ip(words: &str) -> Result<(), String> {
+    let mut command = Command::new("ip");
+    let output = command.args(words.split(' ')).output();
+    let output = output.map_err(|error| format!("ip: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("ip {words}: {}", said.trim()))
+}
+
 /// The root of the repository.
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -192,7 +192,7 @@ fn a_fresh_clone_builds_demonstrates_and_tests() {
     };
     let began = Instant::now();
     {
-        let _alone = strowger_tests::cluster::alone();
+        let _alone = strowger_tests::network::alone();
         let log = std::fs::File::create(folder.path().join("log")).expect("a temporary folder");
         let mut demo = make(&["demo"])
             .stderr(log.try_clone().expect("a file handle can be copied"))

@@ -323,7 +323,14 @@ fn every_demonstration_is_a_test() {
         let (file, wanted) = match target {
             "make" => (Some(repository().join("Makefile")), format!("\n{filter}:")),
             _ => {
-                let ending = format!("/tests/{target}.rs");
+                // A test in a module of its program stands in a file of the program's folder.
+                let (ending, filter) = match filter.rsplit_once("::") {
+                    Some((module, test)) => (
+                        format!("/tests/{target}/{}.rs", module.replace("::", "/")),
+                        test,
+                    ),
+                    None => (format!("/tests/{target}.rs"), filter),
+                };
                 let file = files()
                     .into_iter()
                     .find(|path| relative(path).ends_with(&ending));

@@ -1,7 +1,5 @@
 //! Damage done to the store of a node that does not run.
 
-#![allow(dead_code, reason = "each test program uses what it needs")]
-
 use std::path::{Path, PathBuf};
 
 use rocksdb::{DB, IteratorMode, Options};

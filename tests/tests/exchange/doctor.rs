@@ -1,11 +1,9 @@
 //! `strowgerd doctor --data`: what it says of sound data, and that it finds every damage.
 
-mod damage;
-
 use std::path::Path;
 use std::time::Duration;
 
-use damage::{data, entries, flip, keys, open};
+use crate::damage::{data, entries, flip, keys, open};
 use serde_json::Value;
 use strowger_tests::cluster::Cluster;
 use strowger_tests::phone::Phone;

@@ -1,0 +1,32 @@
+//! The exchange as outsiders meet it: real nodes, real phones, commands and the console.
+//!
+//! One program, so that clusters of different tests run side by side: each has a network of
+//! its own where the machine lets tests make one (see `strowger_tests::network`).
+
+mod apart;
+mod backup;
+mod bad_input;
+mod bridge;
+mod callback;
+mod chaos;
+mod comfort;
+mod console;
+mod customers;
+mod damage;
+mod divergence;
+mod doctor;
+mod floor;
+mod golden_interface;
+mod hours;
+mod missed;
+mod node_kill;
+mod operations;
+mod phones;
+mod queue;
+mod quorum_loss;
+mod races;
+mod recover;
+mod redial;
+mod takeover;
+mod trunk;
+mod two_phones;
