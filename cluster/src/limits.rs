@@ -60,6 +60,10 @@ pub const MEMBERS_MAX: usize = 64;
 /// Dialling a peer, handshake included.
 pub const DIAL_TIMEOUT: Duration = Duration::from_millis(1_000);
 
+/// A peer whose process is gone is not dialled for so long, unless it is met again before: the
+/// death watch looks for it every [`DEATH_REDIAL`]. A bound, should only its watch be barred.
+pub const GONE_MAX: Duration = Duration::from_secs(5);
+
 /// A QUIC connection that hears nothing for this long is closed.
 pub const IDLE_TIMEOUT: Duration = Duration::from_millis(3_000);
 

@@ -191,6 +191,7 @@ impl Watcher {
                 }
             };
             strangers = 0;
+            self.transport.found(node);
             self.peers.alive(node, life);
             self.peers.watching(node, true);
             self.follow(node, address, stream, life).await;

@@ -82,6 +82,8 @@ pub struct Transport {
 struct Peer {
     state: Mutex<PeerState>,
     dialling: tokio::sync::Mutex<()>,
+    /// Its process ended; a dial under way has nobody to reach.
+    ended: tokio::sync::Notify,
 }
 
 #[derive(Default)]
@@ -89,6 +91,9 @@ struct PeerState {
     address: Option<String>,
     connection: Option<Connection>,
     failed: Option<Failed>,
+    /// When its process was seen to be gone. Nobody answers a datagram to it, so a dial would
+    /// hold up whoever asks for [`limits::DIAL_TIMEOUT`].
+    gone: Option<Instant>,
     /// Times in a row that it would not have us.
     refusals: u32,
     messages: Option<mpsc::Sender<Vec<u8>>>,
@@ -189,6 +194,7 @@ impl Transport {
         if state.address.as_deref() != Some(address) {
             state.address = Some(address.to_owned());
             state.failed = None;
+            state.gone = None;
             state.refusals = 0;
         }
     }
@@ -198,12 +204,24 @@ impl Transport {
         self.peers.lock().get(&node)?.state.lock().address.clone()
     }
 
-    /// Closes the connection to `node`, because its process is gone.
+    /// Closes the connection to `node`, because its process is gone. It is not dialled until
+    /// it is [`Transport::found`] or dials itself, at most for [`limits::GONE_MAX`].
     pub fn drop_connection(&self, node: NodeNumber) {
-        let connection = self.peer(node).state.lock().connection.take();
+        let peer = self.peer(node);
+        let connection = {
+            let mut state = peer.state.lock();
+            state.gone = Some(Instant::now());
+            state.connection.take()
+        };
+        peer.ended.notify_waiters();
         if let Some(connection) = connection {
             connection.close(wire::CLOSE_GONE, b"peer is gone");
         }
+    }
+
+    /// A process of `node` was met, so that it can be dialled.
+    pub fn found(&self, node: NodeNumber) {
+        self.peer(node).state.lock().gone = None;
     }
 
     /// Closes the connections to nodes that were removed, telling them why.
@@ -375,8 +393,19 @@ impl Transport {
         if let Some(connection) = peer.live() {
             return Ok(connection);
         }
+        // Listened to before the look at the state, so that no end falls between.
+        let ended = peer.ended.notified();
+        tokio::pin!(ended);
+        ended.as_mut().enable();
+        let gone = || CallError::Unreachable {
+            node,
+            why: "its process is gone".to_owned(),
+        };
         let address = {
             let state = peer.state.lock();
+            if state.gone.is_some_and(|at| at.elapsed() < limits::GONE_MAX) {
+                return Err(gone());
+            }
             if let Some(failed) = &state.failed
                 && failed.at.elapsed() < failed.pause
             {
@@ -385,7 +414,11 @@ impl Transport {
             }
             state.address.clone().ok_or(CallError::Unknown(node))?
         };
-        match self.dial(node, &address).await {
+        let dialled = tokio::select! {
+            dialled = self.dial(node, &address) => dialled,
+            () = ended => return Err(gone()),
+        };
+        match dialled {
             Ok(connection) => {
                 // Whether it will have us shows a moment later: `serve` says so.
                 peer.state.lock().failed = None;
@@ -418,7 +451,11 @@ impl Transport {
     /// Uses `connection` for `node` from now on and serves what comes over it. An older
     /// one is left to end by itself: both sides may have dialled at once.
     fn adopt(self: &Arc<Self>, node: NodeNumber, peer: &Arc<Peer>, connection: Connection) {
-        peer.state.lock().connection = Some(connection.clone());
+        {
+            let mut state = peer.state.lock();
+            state.gone = None;
+            state.connection = Some(connection.clone());
+        }
         tokio::spawn(self.clone().serve(node, peer.clone(), connection));
     }
 
