@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -21,7 +21,7 @@ use crate::config::ClusterConfig;
 use crate::core::{self, Core};
 use crate::error::{CallError, MemberError, OpenError, StoreError};
 use crate::event::{ClusterEvent, ClusterFigures, Liveness, Member, StandAside};
-use crate::identity::{ClusterId, Identity, Token};
+use crate::identity::{self, ClusterId, Identity, Token};
 use crate::limits;
 use crate::liveness::lease::Leases;
 use crate::liveness::{Peers, death, election};
@@ -33,7 +33,7 @@ use crate::store::keys::GroupId;
 use crate::store::{Store, StoredRows};
 use crate::transport::wire::Kind;
 use crate::transport::{Serving, Transport};
-use crate::{membership, propose};
+use crate::{membership, propose, vouch};
 
 /// Which traffic a request of the daemon travels with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -283,6 +283,12 @@ impl Cluster {
         self.core.stood_aside.lock().clone()
     }
 
+    /// Members that came back with data older than what they acknowledged, as this node
+    /// has seen: they stand aside.
+    pub fn forgetful(&self) -> Vec<NodeNumber> {
+        self.core.forgetful.lock().iter().copied().collect()
+    }
+
     /// Figures of agreement and storage.
     pub fn figures(&self) -> ClusterFigures {
         self.core.figures()
@@ -450,8 +456,22 @@ async fn start(
     // Both halves of the port first: a node that cannot be reached must not touch data.
     let listener = death::bind(config.listen)?;
     let transport = Transport::bind(identity.clone(), config.listen, stop.clone())?;
-    let store = Store::open(&config.data_dir.join(STORE_DIR))?;
+    let store_dir = config.data_dir.join(STORE_DIR);
+    let lives = identity::lives(&config.data_dir)?;
+    if lives > 0 && !store_dir.join("CURRENT").exists() {
+        return Err(OpenError::Outdated { store: 0, lives });
+    }
+    let store = Store::open(&store_dir)?;
+    // Judged before a life is counted: an old store would catch up by being started.
+    let seen = store.lives()?;
+    if seen < lives {
+        return Err(OpenError::Outdated { store: seen, lives });
+    }
+    if let Some(forgot) = vouch::remembered(&store)? {
+        return Err(OpenError::Forgot(forgot));
+    }
     let incarnation = store.next_incarnation()?;
+    identity::note_life(&config.data_dir, incarnation)?;
     let syncs = Arc::new(AtomicU64::new(0));
     let (log, log_thread) = LogStore::open(store.clone(), group, syncs.clone())?;
     let outputs = ApplyOutputs::default();
@@ -500,6 +520,12 @@ async fn start(
         sequence: AtomicU64::new(0),
         forced_elections: AtomicU64::new(0),
         stood_aside: Mutex::new(None),
+        process: rand::random(),
+        vouched: AtomicBool::new(false),
+        forgot: AtomicBool::new(false),
+        vouched_by: Mutex::default(),
+        witnessing: Mutex::new(()),
+        forgetful: Mutex::default(),
         receiving: tokio::sync::Mutex::new(()),
         changing: tokio::sync::Mutex::new(()),
         stop,
@@ -550,6 +576,8 @@ fn run(core: &Arc<Core>, listener: std::net::TcpListener, queue: mpsc::Receiver<
     tokio::spawn(core::mind_store(core.clone()));
     tokio::spawn(membership::promote(core.clone()));
     tokio::spawn(membership::introduce(core.clone()));
+    tokio::spawn(vouch::prove(core.clone()));
+    tokio::spawn(vouch::tell(core.clone()));
     tokio::spawn(propose::pump(core.clone(), queue));
     let core = core.clone();
     tokio::spawn(async move {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
@@ -54,6 +54,17 @@ pub struct Core {
     pub sequence: AtomicU64,
     pub forced_elections: AtomicU64,
     pub stood_aside: Mutex<Option<StandAside>>,
+    /// Tells this process from any other of the same life.
+    pub process: u64,
+    pub vouched: AtomicBool,
+    /// A peer has found that this node lacks what it acknowledged.
+    pub forgot: AtomicBool,
+    /// Peers that found nothing missing.
+    pub vouched_by: Mutex<BTreeSet<NodeNumber>>,
+    /// Held while what was seen of a peer is compared and kept.
+    pub witnessing: Mutex<()>,
+    /// Peers that came back with less than they had.
+    pub forgetful: Mutex<BTreeSet<NodeNumber>>,
     pub receiving: tokio::sync::Mutex<()>,
     pub changing: tokio::sync::Mutex<()>,
     pub stop: CancellationToken,
@@ -258,7 +269,9 @@ pub async fn follow_raft(core: Arc<Core>, deaths: mpsc::Sender<NodeNumber>) {
         if let Err(error) = running
             && !core.stop.is_cancelled()
         {
-            core.stand_aside(StandAside::Agreement(error.to_string()));
+            // Agreement ends because of the store: that is what an operator has to know.
+            let fault = core.store.fault().raised().map(StandAside::Store);
+            core.stand_aside(fault.unwrap_or_else(|| StandAside::Agreement(error.to_string())));
         }
         tokio::select! {
             () = core.stop.cancelled() => return,

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use strowger_core::ports::NodeNumber;
 
+use crate::event::StandAside;
+
 /// Reading or writing the store failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -109,6 +111,20 @@ pub enum OpenError {
     /// TLS refused the identity.
     #[error("SW0424: the identity is not accepted by TLS: {0}")]
     Tls(String),
+    /// The store is older than the node, or was lost.
+    #[error(
+        "SW0426: the store has seen {store} lives of this node, which has had {lives}: it was \
+         lost, or an old one was put back"
+    )]
+    Outdated {
+        /// Lives the store knows of.
+        store: u64,
+        /// Lives the node has had.
+        lives: u64,
+    },
+    /// Peers found in an earlier life that this node has forgotten something.
+    #[error("{0}")]
+    Forgot(StandAside),
     /// Agreement could not start.
     #[error("SW0425: agreement could not start: {0}")]
     Agreement(String),

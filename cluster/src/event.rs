@@ -45,6 +45,17 @@ pub enum StandAside {
         /// Where the hashes were compared.
         index: u64,
     },
+    /// The data of this node is older than what it acknowledged.
+    #[error(
+        "SW0407: this data is older than what the node acknowledged: peers saw it in life \
+         {incarnation} and up to entry {index}"
+    )]
+    Forgot {
+        /// The life it was seen in.
+        incarnation: IncarnationNumber,
+        /// The entry it acknowledged.
+        index: u64,
+    },
     /// This node was removed from the cluster.
     #[error("SW0404: this node was removed from the cluster")]
     Removed,

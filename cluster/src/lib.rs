@@ -15,6 +15,7 @@
 //! | `transport` | mutually authenticated QUIC between the nodes |
 //! | `liveness` | death watch, leases, forced elections, clock offsets |
 //! | `admission`, `membership` | who may enter, who votes |
+//! | `vouch` | nodes that have forgotten what they acknowledged take no part |
 //! | [`copy`] | all rows as of one entry, taken while the node goes on |
 //! | [`offline`] | examining, founding and recovering the data of a node that does not run |
 
@@ -35,6 +36,7 @@ mod raft;
 mod server;
 mod store;
 mod transport;
+mod vouch;
 
 pub use cluster::{Cluster, Lane, PeerHandler};
 pub use config::{ClusterConfig, Timing};

@@ -95,6 +95,16 @@ pub const POSITION_TIMEOUT: Duration = Duration::from_millis(25);
 /// A clock further than this from the majority raises an alarm and may not lead.
 pub const CLOCK_OFFSET_MAX_MS: i64 = 500;
 
+/// How often a node that starts asks its peers to vouch for it.
+pub const VOUCH_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long one of them may take to answer: it syncs what it is told.
+pub const VOUCH_TIMEOUT: Duration = Duration::from_millis(1_000);
+
+/// How often a node tells its peers where it stands. What was acknowledged since is not
+/// missed from an older copy of its data.
+pub const VOUCH_TELL: Duration = Duration::from_millis(1_000);
+
 /// Events kept for a slow listener; a slower one misses the oldest.
 pub const EVENTS_QUEUED_MAX: usize = 256;
 

@@ -50,7 +50,20 @@ impl Core {
         kind: Kind,
         body: Vec<u8>,
     ) -> Result<Vec<u8>, String> {
+        // Whoever may have forgotten gives no vote and takes no entry.
+        let takes_part = matches!(
+            kind,
+            Kind::Vote | Kind::PreVote | Kind::Append | Kind::Transfer
+        );
+        if takes_part {
+            self.takes_part(from)?;
+        }
         match kind {
+            Kind::Vouch => {
+                let standing = read(&body)?;
+                let answer = tokio::task::spawn_blocking(move || self.vouch(from, &standing));
+                reply(answer.await.map_err(|error| error.to_string())?)
+            }
             Kind::Vote => reply(self.raft.vote(read(&body)?).await),
             Kind::PreVote => reply(self.raft.pre_vote(read(&body)?).await),
             Kind::Append => reply(self.raft.append_entries(read(&body)?).await),
@@ -79,7 +92,11 @@ impl Core {
         }
     }
 
-    async fn receive_snapshot(&self, mut stream: RecvStream) -> Result<Vec<u8>, String> {
+    async fn receive_snapshot(
+        self: &Arc<Self>,
+        from: NodeNumber,
+        mut stream: RecvStream,
+    ) -> Result<Vec<u8>, String> {
         let idle = limits::SNAPSHOT_IDLE_MAX;
         let mut frame = async || {
             let frame = wire::read_frame(&mut stream, limits::RPC_BYTES_MAX);
@@ -88,6 +105,7 @@ impl Core {
                 Err(_) => Err("the snapshot stalled".to_owned()),
             }
         };
+        self.takes_part(from)?;
         // One at a time; a broken predecessor ends by its own timeout.
         let turn = tokio::time::timeout(idle, self.receiving.lock()).await;
         let _turn = turn.map_err(|_| "another snapshot is being received".to_owned())?;
@@ -157,7 +175,7 @@ impl Serve for Core {
         stream: RecvStream,
     ) -> Serving<'static, Result<Vec<u8>, String>> {
         Box::pin(async move {
-            let result = self.receive_snapshot(stream).await;
+            let result = self.receive_snapshot(from, stream).await;
             if let Err(error) = &result {
                 tracing::warn!(from, error, "a snapshot was not received");
             }

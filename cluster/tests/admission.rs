@@ -66,6 +66,7 @@ fn a_token_the_cluster_forgot_is_wrong() {
     node.close();
     // Same authority, but rows from before the token was made.
     std::fs::remove_dir_all(node.dir.path().join("store")).expect("wipe");
+    std::fs::remove_file(node.dir.path().join("identity/lives")).expect("wipe");
     node.open(|_| {});
     wait("it leads", || node.cluster().leader() == Some(1));
     let dir = tempfile::tempdir().expect("directory");

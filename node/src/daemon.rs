@@ -231,7 +231,11 @@ impl Node {
     async fn removed(&self) -> StandAside {
         loop {
             match self.cluster.stood_aside() {
-                Some(why @ (StandAside::Removed | StandAside::StateDiffers { .. })) => return why,
+                Some(
+                    why @ (StandAside::Removed
+                    | StandAside::StateDiffers { .. }
+                    | StandAside::Forgot { .. }),
+                ) => return why,
                 _ => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }

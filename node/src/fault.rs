@@ -199,6 +199,9 @@ fn remedy(code: &str) -> Option<&'static str> {
     match code {
         "SW0403" => Some("keep its data folder for analysis, remove the node and join it anew"),
         "SW0404" => Some("remove its data folder and join again with a new token"),
+        "SW0407" | "SW0426" => {
+            Some("remove the node from the cluster, clear its data folder and join it anew")
+        }
         "SW0410" => Some("run `strowgerd init` or `strowgerd join` first"),
         "SW0411" => Some("run it, or name another data folder"),
         "SW0420" => Some("end that one, or name another data folder"),

@@ -74,6 +74,7 @@ impl fmt::Debug for Identity {
 }
 
 const FILE: &str = "identity";
+const LIVES: &str = "lives";
 const VERSION: u8 = 1;
 
 impl Identity {
@@ -145,6 +146,45 @@ impl Identity {
 
 fn file(data_dir: &Path) -> PathBuf {
     data_dir.join(FILE).join("node.identity")
+}
+
+/// How many lives the node at `data_dir` has had, noted beside its identity: a store that
+/// knows of fewer is an old one, or was lost.
+///
+/// # Errors
+/// [`IdentityError::File`] when it cannot be read, [`IdentityError::Damaged`] when it is no
+/// number.
+pub(crate) fn lives(data_dir: &Path) -> Result<u64, IdentityError> {
+    let path = data_dir.join(FILE).join(LIVES);
+    match fs::read_to_string(&path) {
+        Ok(text) => text.trim().parse().map_err(|_| IdentityError::Damaged {
+            path,
+            why: "not a number".to_owned(),
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+        Err(source) => Err(IdentityError::File { path, source }),
+    }
+}
+
+/// Notes that a life has begun, synced.
+///
+/// # Errors
+/// [`IdentityError::File`] when it cannot be written.
+pub(crate) fn note_life(data_dir: &Path, life: u64) -> Result<(), IdentityError> {
+    let dir = data_dir.join(FILE);
+    let path = dir.join(LIVES);
+    let draft = dir.join("lives.new");
+    let written = || -> std::io::Result<()> {
+        let mut file = fs::File::create(&draft)?;
+        writeln!(file, "{life}")?;
+        file.sync_all()?;
+        fs::rename(&draft, &path)?;
+        fs::File::open(&dir)?.sync_all()
+    };
+    written().map_err(|source| IdentityError::File {
+        path: path.clone(),
+        source,
+    })
 }
 
 /// Founds a cluster: makes its authority and the certificate of its first node, number

@@ -35,7 +35,7 @@ pub async fn after_death(core: Arc<Core>, dead: NodeNumber) {
         (metrics.vote, voters)
     };
     let led = vote.committed && vote.leader_id.node_id == dead;
-    if !led || !voters.contains(&core.node) {
+    if !led || !voters.contains(&core.node) || !core.is_vouched() {
         return;
     }
     let mine = core.log.last();

@@ -176,6 +176,8 @@ pub fn recover(
     tail.entry(&mut batch, EntryPayload::Membership(membership_of(own)?));
     tail.commands(&mut batch, commands(&recovery));
     tail.vote(&mut batch);
+    // Whoever recovers a node that has forgotten something knows what is lost.
+    batch.delete_cf(store.family(Family::Local), keys::FORGOT);
     store.write(batch, true)?;
     Ok(recovery)
 }

@@ -125,6 +125,14 @@ impl LogStore {
         self.shared.state.lock().last
     }
 
+    /// The vote, the last entry that is known to be committed and is on disk, and the last
+    /// entry of all.
+    pub fn standing(&self) -> (Option<Vote>, Option<LogId>, Option<LogId>) {
+        let state = self.shared.state.lock();
+        let committed = state.committed.filter(|id| id.index <= state.flushed);
+        (state.vote, committed, state.last)
+    }
+
     async fn ask<F>(&self, operation: F) -> io::Result<()>
     where
         F: FnOnce(oneshot::Sender<io::Result<()>>) -> Operation,
@@ -395,6 +403,8 @@ impl RaftLogStorage<Types> for LogStore {
         let mut state = self.shared.state.lock();
         state.cache.split_off(&from);
         state.last = state.last.min(last).max(state.purged);
+        // What is appended in its place is not on disk yet.
+        state.flushed = state.flushed.min(last.map_or(0, |id| id.index));
         Ok(())
     }
 

@@ -165,6 +165,8 @@ pub fn settings(config: &ClusterConfig) -> Result<Arc<openraft::Config>, String>
         election_timeout_max: ms(config.timing.election_max),
         heartbeat_interval: ms(config.timing.heartbeat),
         enable_pre_vote: Some(true),
+        // Peers vouch for this life first.
+        enable_elect: false,
         // A restarted leader always stands again; its rows may be behind its log.
         enable_leader_restore: Some(false),
         install_snapshot_timeout: ms(limits::SNAPSHOT_IDLE_MAX),

@@ -4,14 +4,16 @@ use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use openraft::entry::RaftEntry;
+use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
 use openraft::testing::log::{StoreBuilder, Suite};
-use openraft::{RaftTypeConfig, StorageError};
+use openraft::{EntryPayload, RaftTypeConfig, StorageError};
 use parking_lot::Mutex;
 use strowger_core::ports::{Machine, Meta, Proposal, Rows, RowsRead};
 
-use super::Types;
 use super::log::LogStore;
 use super::machine::{Applier, ApplyOutputs};
+use super::{Entry, LeaderId, LogId, Types};
 use crate::store::Store;
 use crate::store::keys::GroupId;
 
@@ -78,6 +80,30 @@ impl StoreBuilder<Types, LogStore, Applier, tempfile::TempDir> for Builder {
         self.threads.lock().extend([writer, worker]);
         Ok((dir, log, applier))
     }
+}
+
+/// What peers keep of a node is never more than its disk: entries written in the place of
+/// others are not there yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_said_to_be_on_disk_ends_where_the_log_was_cut_off() {
+    let builder = Builder::default();
+    let (dir, mut log, applier) = builder.build().await.expect("a store");
+    let leader = LeaderId {
+        term: 1,
+        node_id: 1,
+    };
+    let id = |index| LogId::new(leader, index);
+    let entries = (0..=5).map(|index| Entry::new(id(index), EntryPayload::Blank));
+    log.blocking_append(entries).await.expect("written");
+    log.save_committed(Some(id(5))).await.expect("noted");
+    assert_eq!(log.standing().1, Some(id(5)));
+    log.truncate_after(Some(id(2))).await.expect("cut off");
+    assert_eq!(log.standing().1, None);
+    let again = (3..=5).map(|index| Entry::new(id(index), EntryPayload::Blank));
+    log.blocking_append(again).await.expect("written");
+    assert_eq!(log.standing().1, Some(id(5)));
+    drop((log, applier, dir));
+    tokio::task::block_in_place(|| builder.closed());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,6 +22,14 @@ pub const INCARNATION: &[u8] = b"incarnation";
 /// Present while a snapshot is being installed, in `local`.
 pub const INSTALLING: &[u8] = b"installing";
 
+/// Present once peers have found that this node has forgotten something, in `local`.
+pub const FORGOT: &[u8] = b"forgot";
+
+/// Key of the furthest a peer was seen, in `local`.
+pub fn witness(node: u64) -> Vec<u8> {
+    [b"witness/".as_slice(), &node.to_be_bytes()].concat()
+}
+
 /// The cluster's own table in `state`.
 pub const OWN_TABLE: u8 = 0;
 

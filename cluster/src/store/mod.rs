@@ -199,16 +199,23 @@ impl Store {
         Ok(())
     }
 
-    /// Reads, raises and writes the counter of this node's lives; returns the new one.
+    /// How many lives of this node the store has seen.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the store cannot be read.
+    pub fn lives(&self) -> Result<u64, StoreError> {
+        match self.read(Family::Local, keys::INCARNATION)? {
+            Some(value) => decode("incarnation", &value),
+            None => Ok(0),
+        }
+    }
+
+    /// Raises and writes the counter of this node's lives; returns the new one.
     ///
     /// # Errors
     /// [`StoreError`] when the store cannot be read or written.
     pub fn next_incarnation(&self) -> Result<u64, StoreError> {
-        let last = match self.read(Family::Local, keys::INCARNATION)? {
-            Some(value) => decode::<u64>("incarnation", &value)?,
-            None => 0,
-        };
-        let next = last + 1;
+        let next = self.lives()? + 1;
         let mut batch = WriteBatch::default();
         self.put(&mut batch, Family::Local, keys::INCARNATION, &encode(&next));
         self.write(batch, true)?;

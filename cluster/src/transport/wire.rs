@@ -36,10 +36,12 @@ pub enum Kind {
     CallBulk = 12,
     /// Remove a member; for the leader.
     Remove = 13,
+    /// Here I stand; have I been further.
+    Vouch = 14,
 }
 
 impl Kind {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Vote,
         Self::PreVote,
         Self::Append,
@@ -53,6 +55,7 @@ impl Kind {
         Self::Call,
         Self::CallBulk,
         Self::Remove,
+        Self::Vouch,
     ];
 
     /// The kind with this number.
@@ -65,7 +68,7 @@ impl Kind {
         match self {
             Self::Vote | Self::PreVote | Self::Transfer | Self::Lease | Self::Position => 20,
             Self::Append => 10,
-            Self::Propose | Self::Own | Self::Hello | Self::Call | Self::Remove => 0,
+            Self::Propose | Self::Own | Self::Hello | Self::Call | Self::Remove | Self::Vouch => 0,
             Self::Snapshot | Self::CallBulk => -10,
         }
     }

@@ -167,6 +167,7 @@ impl Office {
                 StandAside::Agreement(_) => "SW0402",
                 StandAside::StateDiffers { .. } => "SW0403",
                 StandAside::Removed => "SW0404",
+                StandAside::Forgot { .. } => "SW0407",
             };
             let text = why.to_string();
             let what = text
@@ -174,6 +175,13 @@ impl Office {
                 .map_or(text.as_str(), |(_, what)| what)
                 .to_owned();
             alarm(code, what, "see the page of this code");
+        }
+        for node in self.cluster.forgetful() {
+            alarm(
+                "SW0407",
+                format!("node_{node} came back with data older than what it acknowledged"),
+                "remove the node, clear its data folder and join it anew",
+            );
         }
         if self.cluster.leader().is_none() {
             alarm(
