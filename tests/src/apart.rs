@@ -51,6 +51,11 @@ pub fn service(number: u8) -> SocketAddr {
     SocketAddr::from(([127, 73, 0, number], 5060))
 }
 
+/// A service address that is no node's own; each node may hold any of them.
+pub fn moving(number: u8) -> SocketAddr {
+    SocketAddr::from(([127, 73, 0, 10 + number], 5060))
+}
+
 impl Apart {
     /// Starts the cluster with this site, after the calling thread has gone to a network of
     /// its own: its phones, and those of threads it starts, are at [`phones`]. `None`, with a
@@ -121,7 +126,8 @@ impl Apart {
                 nodes.iter().any(|node| {
                     node_number(&node["id"]) == Some(u64::from(number))
                         && (node["state"] == "up" || node["state"] == "draining")
-                        && node["service_addresses"] == serde_json::json!([own])
+                        && (node["service_addresses"] == serde_json::json!([own])
+                            || holds_one_that_moves(&node["service_addresses"]))
                 })
             });
             at_home.all(|fits| fits).then_some(())
@@ -181,6 +187,26 @@ impl Apart {
         programs::run(command.args(arguments))
     }
 
+    /// The addresses of a node's machine on its network.
+    pub fn addresses(&self, number: u8) -> Vec<IpAddr> {
+        let mut command = Command::new("ip");
+        command.args([
+            "-n",
+            &namespace(number),
+            "-j",
+            "address",
+            "show",
+            "dev",
+            "lan",
+        ]);
+        let (code, out, err) = programs::run(&mut command);
+        assert_eq!(code, 0, "{err}");
+        let links: Value = serde_json::from_str(&out).expect("ip prints JSON");
+        let all = links[0]["addr_info"].as_array().into_iter().flatten();
+        all.filter_map(|address| address["local"].as_str()?.parse().ok())
+            .collect()
+    }
+
     /// The interface of a node.
     pub fn api(&self, number: u8) -> Api {
         Api::new(&url(number), &self.token)
@@ -238,6 +264,11 @@ impl Drop for Apart {
             let _ = ip(&format!("netns delete {}", namespace(number)));
         }
     }
+}
+
+fn holds_one_that_moves(held: &Value) -> bool {
+    let mut held = held.as_array().into_iter().flatten();
+    held.any(|address| (1..=NODES).any(|n| *address == moving(n).ip().to_string().as_str()))
 }
 
 fn at(number: u8) -> usize {

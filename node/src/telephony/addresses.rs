@@ -3,24 +3,26 @@
 //! Level-triggered: after every change and until nothing is left to do, what is bound
 //! is made equal to what the state says. An address that another process still holds
 //! is tried again: its old holder is about to close it, or is dead. One that this machine
-//! does not have is tried again too, where something outside brings it here (`takeover =
-//! "address"`); else the others are told, and one of them gets it.
+//! does not have is put on the interface of its network (`takeover = "address"`, see
+//! `interface`); where nodes cannot have each other's (`takeover = "reinvite"`) the others
+//! are told, and one of them gets it.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use strowger_core::state::command::Command;
 use tracing::{debug, info, warn};
 
 use super::Shared;
+use super::interface::{Interfaces, RENEWAL};
 use super::wake::WakeHub;
 
 /// Pause between two attempts to bind an address that is in use.
 const RETRY: Duration = Duration::from_millis(50);
 /// Without a wake-up, look this often.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = RENEWAL;
 /// How long one report may take.
 const PROPOSE: Duration = Duration::from_secs(1);
 /// Attempts after which an address that cannot be bound is reported.
@@ -30,8 +32,20 @@ const REPORT_AFTER: u32 = 20;
 pub async fn keep(shared: Arc<Shared>, wakes: WakeHub) {
     let mut changed = wakes.cluster();
     let mut failures = 0u32;
+    let interfaces = shared.interfaces.clone();
+    let judging = Arc::clone(&shared);
+    tokio::spawn(async move {
+        let sure = || judging.cluster.lease_valid();
+        judging.interfaces.judge(sure).await;
+    });
+    let mut renewed = Instant::now();
+    let mut swept = false;
     loop {
-        let done = settle(&shared, failures).await;
+        let done = settle(&shared, failures, &mut swept).await;
+        if renewed.elapsed() >= RENEWAL {
+            renewed = Instant::now();
+            interfaces.renew(shared.cluster.lease_valid()).await;
+        }
         failures = if done { 0 } else { failures.saturating_add(1) };
         let pause = if done { LOOK } else { RETRY };
         tokio::select! {
@@ -42,14 +56,14 @@ pub async fn keep(shared: Arc<Shared>, wakes: WakeHub) {
 }
 
 /// True when nothing is left to do.
-async fn settle(shared: &Shared, failures: u32) -> bool {
+async fn settle(shared: &Shared, failures: u32, swept: &mut bool) -> bool {
     let Some(endpoint) = shared.endpoint() else {
         return false;
     };
     if shared.stopped.load(std::sync::atomic::Ordering::SeqCst) {
         return true;
     }
-    let held: BTreeSet<IpAddr> = {
+    let (held, all): (BTreeSet<IpAddr>, BTreeSet<IpAddr>) = {
         let state = shared.state.read();
         let up = state
             .nodes
@@ -59,16 +73,46 @@ async fn settle(shared: &Shared, failures: u32) -> bool {
             .addresses
             .values()
             .filter(|row| up && row.holder == Some(shared.node));
-        rows.map(|row| row.address).collect()
+        let held = rows.map(|row| row.address).collect();
+        (held, state.addresses.keys().copied().collect())
     };
+    if !*swept && !all.is_empty() {
+        *swept = true;
+        shared.interfaces.sweep(&all, &held).await;
+    }
     let bound: BTreeSet<IpAddr> = endpoint.bound().into_iter().collect();
     for address in bound.difference(&held) {
         endpoint.unbind(*address).await;
+        shared.interfaces.lower(*address).await;
         info!(%address, "service address released");
     }
+    for address in shared.interfaces.lifted() {
+        // One that was put on an interface and could not be bound since.
+        if !held.contains(&address.into()) {
+            shared.interfaces.lower(address.into()).await;
+        }
+    }
     let (mut done, mut absent) = (true, Vec::new());
+    for address in shared.interfaces.yielded() {
+        // It was given up while cut off, and it is this node's after all.
+        if shared.cluster.lease_valid() && held.contains(&address.into()) {
+            done &= lift(&shared.interfaces, address, failures).await;
+        }
+    }
     for address in held.difference(&bound) {
-        match endpoint.bind(*address, shared.ports.udp, Some(shared.ports.tcp)) {
+        let bind = || endpoint.bind(*address, shared.ports.udp, Some(shared.ports.tcp));
+        let mut taken = bind();
+        if let (Err(why), IpAddr::V4(v4)) = (&taken, address)
+            && why.is_absent()
+            && !shared.state.read().may_be_barred(*address)
+        {
+            if !lift(&shared.interfaces, *v4, failures).await {
+                done = false;
+                continue;
+            }
+            taken = bind();
+        }
+        match taken {
             Ok(_) => info!(%address, "service address taken"),
             Err(why) => {
                 done = false;
@@ -86,6 +130,17 @@ async fn settle(shared: &Shared, failures: u32) -> bool {
         bar(shared, address).await;
     }
     done
+}
+
+/// Puts an address on an interface of this machine; false when that must be tried again.
+async fn lift(interfaces: &Arc<Interfaces>, address: Ipv4Addr, failures: u32) -> bool {
+    let Err(why) = interfaces.lift(address).await else {
+        return true;
+    };
+    if failures % REPORT_AFTER == REPORT_AFTER - 1 {
+        warn!(code = "SW0107", %address, %why, "a service address cannot be had");
+    }
+    false
 }
 
 /// Says that this machine does not have an address.

@@ -28,6 +28,7 @@ pub mod checkpoint;
 pub mod forward;
 pub mod handler;
 pub mod info;
+pub mod interface;
 pub mod leftovers;
 pub mod legs;
 pub mod parting;
@@ -133,6 +134,8 @@ pub struct Shared {
     pub released: mpsc::Sender<LegId>,
     /// Leftovers told so far, of those that stand.
     pub told: parking_lot::Mutex<std::collections::BTreeSet<LegId>>,
+    /// Service addresses this process put on the machine's interfaces.
+    pub interfaces: Arc<interface::Interfaces>,
     /// Set when telephony stops, so that no address is bound again.
     pub stopped: std::sync::atomic::AtomicBool,
     /// Signalling; set right after it has started, before any address is bound.
@@ -205,6 +208,7 @@ impl Telephony {
             reports,
             released,
             told: parking_lot::Mutex::default(),
+            interfaces: Arc::default(),
             stopped: std::sync::atomic::AtomicBool::new(false),
             endpoint: std::sync::OnceLock::new(),
             switchboard: std::sync::OnceLock::new(),
@@ -272,6 +276,7 @@ impl Telephony {
             endpoint.shutdown().await;
         }
         self.shared.engine.stop();
+        self.shared.interfaces.lower_all().await;
         info!("telephony has stopped");
     }
 }

@@ -19,6 +19,7 @@ mod floor;
 mod golden_interface;
 mod hours;
 mod missed;
+mod moving;
 mod node_kill;
 mod operations;
 mod phones;

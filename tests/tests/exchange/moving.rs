@@ -1,0 +1,184 @@
+//! Service addresses that move between machines of one network: each node puts what it holds
+//! on its interface and tells the neighbours, so that phones notice nothing.
+//!
+//! Three nodes in network namespaces on one bridge, phones in a fourth. Without the rights
+//! for that each test says loudly that it saw nothing.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use strowger_tests::apart::{Apart, moving, phones};
+use strowger_tests::cluster::{MUSIC_HZ, node_number};
+use strowger_tests::phone::{Call, Phase, Phone, Policy};
+use strowger_tests::poll::eventually;
+
+const SOON: Duration = Duration::from_secs(15);
+/// Longer than an address stays on the machine of a dead daemon.
+const EXPIRED: Duration = Duration::from_secs(8);
+
+fn site() -> String {
+    let services: Vec<String> = (1..=3).map(|n| format!("\"{}\"", moving(n).ip())).collect();
+    format!(
+        r#"[cluster]
+service_addresses = [{}]
+takeover = "address"
+
+[tenant]
+name = "moving"
+domain = "moving.invalid"
+digest = ["MD5"]
+
+[[extension]]
+range = "1001-1010"
+
+[[number]]
+number = "4008"
+target = "queue:main"
+public = true
+greeting = "hello.wav"
+
+[[queue]]
+name = "main"
+strategy = "longest-idle"
+ring_s = 10
+wrap_s = 1
+missed_max = 3
+music = "hold.wav"
+
+[[agent]]
+id = "a1"
+extension = "1001"
+queues = ["main"]
+"#,
+        services.join(", "),
+    )
+}
+
+fn secret(extension: &str) -> String {
+    format!("secret-{extension}")
+}
+
+/// A phone registered by way of service address `at`.
+fn phone(at: u8, user: &str, hz: u32) -> Phone {
+    let phone = Phone::new(phones(), user, &secret(user), hz);
+    assert_eq!(phone.register(moving(at), 600), Some(200), "{user}");
+    phone.set_policy(Policy::Answer {
+        after: Duration::ZERO,
+        talk: None,
+    });
+    phone
+}
+
+fn hears(call: &Call, hz: u32, what: &str) {
+    call.wait(SOON, |_| call.audio().hears(hz))
+        .unwrap_or_else(|| panic!("{what}: {:?} {:?}", call.view(), call.audio().counts()));
+}
+
+/// The node that holds a service address, by number.
+fn holder(cluster: &Apart, address: u8) -> u8 {
+    let wanted = moving(address).ip().to_string();
+    eventually(SOON, "the address has a holder", || {
+        let nodes = cluster.any_api().list("/v1/nodes")?;
+        let holds = nodes.iter().find(|node| {
+            let held = node["service_addresses"].as_array();
+            node["state"] == "up" && held.is_some_and(|held| held.iter().any(|at| *at == *wanted))
+        });
+        u8::try_from(node_number(&holds?["id"])?).ok()
+    })
+}
+
+fn one_record(cluster: &Apart, number: &str) {
+    let rows = eventually(SOON, &format!("{number} has its record"), || {
+        let rows = cluster.any_api().cdrs()?;
+        let own = rows.into_iter().filter(|row| row["from"] == number);
+        let rows: Vec<Value> = own.collect();
+        (!rows.is_empty()).then_some(rows)
+    });
+    assert_eq!(rows.len(), 1, "{rows:#?}");
+    assert_eq!(rows[0]["disposition"], "answered", "{rows:#?}");
+}
+
+#[test]
+fn an_address_moves_to_another_machine_and_its_phones_notice_nothing() {
+    let passwords: String = (1_001..=1_010)
+        .map(|extension| format!("{extension},{}\n", secret(&extension.to_string())))
+        .collect();
+    let passwords = format!("extension,password\n{passwords}");
+    let Some(mut cluster) = Apart::start(&site(), &passwords) else {
+        return;
+    };
+    let victim = cluster.leader();
+    let at = (1..=3).find(|at| holder(&cluster, *at) == victim);
+    let at = at.expect("each node holds an address");
+
+    println!("two talk and one waits, all by way of node {victim}, the leader");
+    let (caller, called) = (phone(at, "1007", 440), phone(at, "1008", 620));
+    let talking = caller.call(moving(at), "1008");
+    assert!(talking.answered(SOON), "{:?}", talking.view());
+    let talked_to = called.incoming(0, SOON).expect("it was answered there");
+    hears(&talking, 620, "the caller hears");
+    hears(&talked_to, 440, "the called hears");
+    let first = Phone::new(phones(), "5550001", "", 500);
+    let waiting = first.call(moving(at), "4008");
+    assert!(waiting.answered(SOON), "{:?}", waiting.view());
+    hears(&waiting, MUSIC_HZ, "who waits hears music");
+
+    println!("node {victim} is killed; its machine goes on, with the address");
+    let stand = [&talking, &talked_to, &waiting];
+    for call in stand {
+        call.audio().reset();
+    }
+    cluster.kill(victim);
+    for (call, hz) in [(&talking, 620), (&talked_to, 440), (&waiting, MUSIC_HZ)] {
+        call.audio().forget();
+        hears(call, hz, "goes on");
+        let gap = call.audio().counts().gap_max.as_millis();
+        println!("  nothing was heard for {gap} ms");
+        let view = call.view();
+        let told = view.peer_audio.map(|audio| audio.ip());
+        assert_eq!(
+            told,
+            Some(moving(at).ip()),
+            "no phone is told anything: {view:?}"
+        );
+    }
+    let new = holder(&cluster, at);
+    assert_ne!(new, victim);
+
+    println!("the machine of the dead daemon loses the address by itself");
+    let lost = eventually(EXPIRED, "the address is gone there", || {
+        let addresses = cluster.addresses(victim);
+        (!addresses.contains(&moving(at).ip())).then_some(addresses)
+    });
+    assert!(
+        cluster.addresses(new).contains(&moving(at).ip()),
+        "{lost:?}"
+    );
+    for call in stand {
+        call.audio().forget();
+    }
+    hears(&talking, 620, "still heard once it is gone there");
+
+    println!("the node comes back, and takes an address again");
+    cluster.run(victim);
+    cluster.wait_at_home();
+    let agent = phone(at, "1001", 700);
+    let (code, _, err) = cluster.command(&["agent", "sign-in", "a1"]);
+    assert_eq!(code, 0, "{err}");
+    let offer = agent.incoming(0, SOON).expect("the call is offered");
+    hears(&waiting, 700, "caller and agent talk");
+    hears(&offer, 500, "agent and caller talk");
+    assert_eq!(talking.hold(), Some(200));
+    hears(&talked_to, MUSIC_HZ, "who is held hears music");
+    assert_eq!(talking.resume(), Some(200));
+    hears(&talked_to, 440, "and then the caller again");
+    talked_to.hang_up();
+    talking.ended(SOON).expect("the caller is told");
+    waiting.hang_up();
+    let view = offer.ended(SOON).expect("the agent is told");
+    assert_eq!(view.phase, Phase::Ended);
+    for number in ["1007", "5550001"] {
+        one_record(&cluster, number);
+    }
+    assert!(cluster.panics().is_empty(), "{:#?}", cluster.panics());
+}
