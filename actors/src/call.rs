@@ -62,6 +62,9 @@ pub struct CallStart {
     pub call: CallId,
     /// Shared with its siblings.
     pub context: CallContext,
+    /// The caller's leg when it was admitted here: it is ended even if the call is over
+    /// before anything was done with it.
+    pub caller: Option<LegId>,
     /// Its place at the gate.
     pub pass: Option<Pass>,
 }
@@ -116,10 +119,14 @@ impl Actor for CallActor {
     ) -> Result<CallState, ActorProcessingErr> {
         myself.send_interval(limits::RECONCILE, || CallMessage::Look);
         myself.cast(CallMessage::Look)?;
+        let mut observed = CallObserved::default();
+        if let Some(caller) = start.caller {
+            observed.legs.entry(caller).or_default();
+        }
         Ok(CallState {
             call: start.call,
             context: start.context,
-            observed: CallObserved::default(),
+            observed,
             outbox: Vec::new(),
             in_flight: 0,
             resting: false,
@@ -462,11 +469,12 @@ impl CallState {
 
     /// Carries out what remains to be done; true when nothing ever will.
     fn reconcile(&mut self, myself: &ActorRef<CallMessage>) -> bool {
-        let (row, pause_ms) = {
+        let (row, pause_ms, made) = {
             let state = self.context.state.read();
             let row = state.calls.get(&self.call);
             let pause_ms = row.and_then(|row| state.announce_every(row));
-            (row.cloned(), pause_ms)
+            let made = self.call.index() <= state.meta.index;
+            (row.cloned(), pause_ms, made)
         };
         if let Some(row) = &row
             && !self.is_ours(row)
@@ -480,7 +488,10 @@ impl CallState {
         }
         match &row {
             Some(_) => self.seen = true,
-            None if !self.seen && self.started.elapsed() < limits::UNSEEN_MAX => return false,
+            // This node has yet to apply the entry that made the call.
+            None if !self.seen && !made && self.started.elapsed() < limits::UNSEEN_MAX => {
+                return false;
+            }
             None => self.seen = true,
         }
         // What is done may make something else due: an answered leg can hear a prompt.
@@ -548,13 +559,26 @@ impl CallState {
         }
         let (desk, call) = (self.context.desk.clone(), self.call);
         tokio::spawn(async move {
-            let command = Command::CallObserved {
-                call,
-                epoch,
-                observations,
-            };
-            // The next owner finds out by itself when this is lost, only later.
-            let _ = desk.propose(&command, limits::PROPOSE).await;
+            let mut observations = observations;
+            for _ in 0..limits::PASS_ON_TRIES {
+                let command = Command::CallObserved {
+                    call,
+                    epoch,
+                    observations: observations.clone(),
+                };
+                match desk.propose(&command, limits::PROPOSE).await {
+                    Ok(_) => return,
+                    Err(DeskError::NoQuorum) => {}
+                    Err(DeskError::Unknown | DeskError::Unreadable) => {
+                        observations.retain(|one| matches!(one, Observation::LegEnded { .. }));
+                    }
+                }
+                if observations.is_empty() {
+                    return;
+                }
+                tokio::time::sleep(limits::RETRY).await;
+            }
+            // The next owner finds out by itself, only later.
         });
     }
 

@@ -20,6 +20,10 @@ pub const RECONCILE: Duration = Duration::from_secs(5);
 /// Pause before observations are proposed again when there was no quorum.
 pub const RETRY: Duration = Duration::from_millis(200);
 
+/// Attempts to say what a former owner has still seen of a call: a node that was cut off for
+/// a minute says it when it is back.
+pub const PASS_ON_TRIES: usize = 20;
+
 /// How long a call that was just committed may be unknown to this node's own state.
 pub const UNSEEN_MAX: Duration = Duration::from_secs(10);
 

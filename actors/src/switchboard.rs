@@ -93,12 +93,32 @@ impl Switchboard {
 
     /// Starts the actor of a call that this node owns; the present one when it has one.
     pub async fn open(&self, call: CallId, pass: Option<Pass>) -> Option<ActorRef<CallMessage>> {
+        self.start_actor(call, None, pass).await
+    }
+
+    /// The same for a call that was admitted here, with the caller's leg.
+    pub async fn admit(
+        &self,
+        call: CallId,
+        caller: LegId,
+        pass: Pass,
+    ) -> Option<ActorRef<CallMessage>> {
+        self.start_actor(call, Some(caller), Some(pass)).await
+    }
+
+    async fn start_actor(
+        &self,
+        call: CallId,
+        caller: Option<LegId>,
+        pass: Option<Pass>,
+    ) -> Option<ActorRef<CallMessage>> {
         if let Some(actor) = self.calls.read().get(&call) {
             return Some(actor.clone());
         }
         let start = CallStart {
             call,
             context: self.context.clone(),
+            caller,
             pass,
         };
         match Actor::spawn_linked(None, CallActor, start, self.supervisor.clone()).await {

@@ -7,7 +7,7 @@ mod rows;
 #[allow(dead_code, reason = "each test uses what it needs")]
 mod site;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -34,6 +34,8 @@ use rows::Copy;
 struct Exchange {
     copy: Mutex<(Copy, u64)>,
     cut_off: AtomicBool,
+    /// Proposals made while there was none.
+    refused: AtomicU64,
 }
 
 impl Exchange {
@@ -83,6 +85,7 @@ impl Proposer for Door {
     fn propose(&self, command: Vec<u8>, _deadline: Duration) -> ProposeFuture<'_> {
         Box::pin(async move {
             if self.0.cut_off.load(Ordering::Acquire) {
+                self.0.refused.fetch_add(1, Ordering::AcqRel);
                 return Outcome::NoQuorum;
             }
             Outcome::Committed(self.0.commit(command))
@@ -166,6 +169,7 @@ impl Bench {
         let exchange = Arc::new(Exchange {
             copy: Mutex::new((Copy::new(), 0)),
             cut_off: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
         });
         let (sender, told) = mpsc::unbounded_channel();
         let context = CallContext {
@@ -205,8 +209,15 @@ impl Bench {
         strowger_core::state::machine::decode_reply(&reply).expect("a reply of this version")
     }
 
-    /// A call from extension 1001.
+    /// A call from extension 1001, with an actor.
     async fn call(&self, to: &str) -> (CallId, LegId) {
+        let (call, leg) = self.arrive(to);
+        self.switchboard.open(call, self.gate.enter()).await;
+        (call, leg)
+    }
+
+    /// A call from extension 1001.
+    fn arrive(&self, to: &str) -> (CallId, LegId) {
         let address = site::address(1);
         let epoch = self.exchange.state().read().addresses[&address].epoch;
         let reply = self.commit(&Command::CallArrived(CallArrived {
@@ -230,7 +241,6 @@ impl Bench {
         let Reply::Call { call, leg } = reply else {
             panic!("not admitted: {reply:?}");
         };
-        self.switchboard.open(call, self.gate.enter()).await;
         (call, leg)
     }
 
@@ -258,6 +268,37 @@ impl Bench {
             .await;
         self.event(call, far, LegEvent::Alerting { early_media: false });
         (call, caller, far)
+    }
+
+    /// A caller who talks to a fixed device.
+    async fn bridged(&mut self) -> (CallId, LegId, LegId) {
+        let (call, caller) = self.call("1090").await;
+        let far = self.far_leg(call);
+        let (c, f) = (caller.n(), far.n());
+        self.expect(&[&format!("invite {f}")]).await;
+        self.event(call, far, answer());
+        self.expect(&[&format!("prepare {c}")]).await;
+        self.event(call, caller, answer());
+        let wanted = [
+            format!("confirm {f}"),
+            format!("answer {c}"),
+            format!("hear {f} bridge"),
+            format!("hear {c} bridge"),
+        ];
+        self.expect(&wanted.each_ref().map(String::as_str)).await;
+        (call, caller, far)
+    }
+
+    /// Another life of the node has the calls of the first; this one is woken.
+    fn live_anew(&self, call: CallId) {
+        self.commit(&Command::NodeUp {
+            node: NodeId(1),
+            incarnation: 2,
+            address: site::address(1),
+            version: String::from("1"),
+        });
+        let wake = strowger_core::state::Wake::Call(call);
+        self.switchboard.wake(&wake);
     }
 
     fn event(&self, call: CallId, leg: LegId, event: LegEvent) {
@@ -381,20 +422,8 @@ async fn without_a_majority_nothing_is_confirmed_and_nothing_is_lost() {
 #[tokio::test]
 async fn a_far_end_that_is_slow_to_go_keeps_nobody() {
     let mut bench = Bench::new().await;
-    let (call, caller) = bench.call("1090").await;
-    let far = bench.far_leg(call);
+    let (call, caller, far) = bench.bridged().await;
     let (c, f) = (caller.n(), far.n());
-    bench.expect(&[&format!("invite {f}")]).await;
-    bench.event(call, far, answer());
-    bench.expect(&[&format!("prepare {c}")]).await;
-    bench.event(call, caller, answer());
-    let wanted = [
-        format!("confirm {f}"),
-        format!("answer {c}"),
-        format!("hear {f} bridge"),
-        format!("hear {c} bridge"),
-    ];
-    bench.expect(&wanted.each_ref().map(String::as_str)).await;
     let before = bench.commits();
     bench.event(call, caller, ended(Cause::NORMAL));
     let wanted = [format!("forget {c}"), format!("end {f} 200")];
@@ -453,32 +482,33 @@ async fn legs_of_a_call_that_is_over_in_the_log_are_ended() {
 }
 
 #[tokio::test]
+async fn a_caller_whose_call_is_over_before_it_was_looked_at_is_told_so() {
+    let mut bench = Bench::new().await;
+    let address = site::address(1);
+    let (call, caller) = bench.arrive("1090");
+    bench.commit(&Command::Act {
+        id: String::new(),
+        tenant: site::tenant(),
+        action: Action::Hangup { call },
+    });
+    bench.commit(&Command::NodeDown {
+        node: NodeId(1),
+        incarnation: 1,
+    });
+    assert_eq!(bench.exchange.state().read().holder(address), None);
+    let pass = bench.gate.enter().expect("the gate is empty");
+    bench.switchboard.admit(call, caller, pass).await;
+    bench.expect(&[&format!("end {} 200", caller.n())]).await;
+    bench.event(call, caller, ended(Cause::NORMAL));
+    bench.expect(&[&format!("forget {}", caller.n())]).await;
+}
+
+#[tokio::test]
 async fn a_bridge_of_another_life_is_let_go_without_a_word_and_taken_up_anew() {
     let mut bench = Bench::new().await;
-    let (call, caller) = bench.call("1090").await;
-    let far = bench.far_leg(call);
+    let (call, caller, far) = bench.bridged().await;
     let (c, f) = (caller.n(), far.n());
-    bench.expect(&[&format!("invite {f}")]).await;
-    bench.event(call, far, answer());
-    bench.expect(&[&format!("prepare {c}")]).await;
-    bench.event(call, caller, answer());
-    let bridged = [
-        format!("answer {c}"),
-        format!("confirm {f}"),
-        format!("hear {c} bridge"),
-        format!("hear {f} bridge"),
-    ];
-    let bridged: Vec<&str> = bridged.iter().map(String::as_str).collect();
-    bench.expect(&bridged).await;
-    bench.commit(&Command::NodeUp {
-        node: NodeId(1),
-        incarnation: 2,
-        address: site::address(1),
-        version: String::from("1"),
-    });
-    bench
-        .switchboard
-        .wake(&strowger_core::state::Wake::Call(call));
+    bench.live_anew(call);
     bench
         .expect(&[&format!("forget {c}"), &format!("forget {f}")])
         .await;
@@ -500,6 +530,53 @@ async fn a_bridge_of_another_life_is_let_go_without_a_word_and_taken_up_anew() {
     let records = bench.exchange.records();
     assert_eq!(records.len(), 1);
     assert_eq!(records[0].disposition, Disposition::Answered);
+}
+
+#[tokio::test]
+async fn an_end_seen_without_a_majority_is_said_by_the_former_owner_until_it_is_heard() {
+    let mut bench = Bench::new().await;
+    let (call, caller, far) = bench.bridged().await;
+    let (c, f) = (caller.n(), far.n());
+    bench.exchange.cut_off.store(true, Ordering::Release);
+    bench.event(call, caller, ended(Cause::NORMAL));
+    let hung_up = [format!("forget {c}"), format!("end {f} 200")];
+    bench.expect(&hung_up.each_ref().map(String::as_str)).await;
+    bench.live_anew(call);
+    let anew = [
+        format!("forget {c}"),
+        format!("forget {f}"),
+        format!("resume {c}"),
+        format!("resume {f}"),
+        format!("hear {c} bridge"),
+        format!("hear {f} bridge"),
+    ];
+    bench.expect(&anew.each_ref().map(String::as_str)).await;
+    let refused = || bench.exchange.refused.load(Ordering::Acquire);
+    let before = refused();
+    let again = async {
+        while refused() == before {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let again = tokio::time::timeout(Duration::from_secs(10), again).await;
+    again.expect("what he saw is proposed again");
+    bench.exchange.cut_off.store(false, Ordering::Release);
+    let clearing = [
+        format!("hear {c} silence"),
+        format!("end {f} 200"),
+        format!("hear {f} silence"),
+    ];
+    bench.expect(&clearing.each_ref().map(String::as_str)).await;
+    bench.event(call, far, ended(Cause::NORMAL));
+    let over = [
+        format!("forget {f}"),
+        format!("end {c} 200"),
+        format!("forget {f}"),
+    ];
+    bench.expect(&over.each_ref().map(String::as_str)).await;
+    bench.event(call, caller, ended(Cause::NORMAL));
+    bench.expect(&[&format!("forget {c}")]).await;
+    assert_eq!(bench.exchange.records().len(), 1);
 }
 
 #[tokio::test]

@@ -149,7 +149,7 @@ async fn commit(shared: Arc<Shared>, invite: IncomingInvite, admitted: Admitted)
                 }
             }
             // Without an actor the sweep tries again, and the call ends if that fails too.
-            switchboard.open(call, Some(admitted.pass)).await;
+            switchboard.admit(call, leg, admitted.pass).await;
             legs::opened(&shared, leg);
         }
         Ok(Reply::CallRefused(cause)) => refuse(invite, cause.status, Some(cause.q850)),

@@ -121,7 +121,7 @@ async fn admit(lived: Lived, far: u64) {
                 }
             }
             say(&lived, far, FromExchange::Trying);
-            board.open(call, Some(pass)).await;
+            board.admit(call, leg, pass).await;
             lived.sim.world().opened(lived.node, lived.life, leg);
         }
         Ok(Reply::CallRefused(cause)) => refuse(&lived, far, cause.status),
