@@ -14,7 +14,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cache=${STROWGER_CACHE:-${XDG_CACHE_HOME:-${HOME:?HOME is not set}/.cache}/strowger}
 
 build_packages=(g++ make libclang-dev ccache)
-test_packages=(sip-tester baresip-core iproute2 procps)
+test_packages=(sip-tester baresip-core iproute2 nftables procps)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }

@@ -8,6 +8,7 @@
 pub mod apart;
 pub mod api;
 pub mod baresip;
+pub mod behind;
 pub mod capture;
 pub mod clock;
 pub mod cluster;

@@ -4,15 +4,19 @@
 //! Three nodes in network namespaces on one bridge, phones in a fourth. Without the rights
 //! for that each test says loudly that it saw nothing.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use serde_json::Value;
 use strowger_tests::apart::{Apart, moving, phones};
+use strowger_tests::behind::Behind;
 use strowger_tests::cluster::{MUSIC_HZ, node_number};
 use strowger_tests::phone::{Call, Phase, Phone, Policy};
 use strowger_tests::poll::eventually;
 
 const SOON: Duration = Duration::from_secs(15);
+/// The carrier's machine.
+const CARRIER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 73, 0, 120));
 /// Longer than an address stays on the machine of a dead daemon.
 const EXPIRED: Duration = Duration::from_secs(8);
 
@@ -30,6 +34,19 @@ digest = ["MD5"]
 
 [[extension]]
 range = "1001-1010"
+
+[[trunk]]
+name = "carrier"
+destinations = ["sip:{CARRIER}:5070"]
+sources = ["{CARRIER}/32"]
+auth = "ip"
+channels = 2
+qualify_s = 0
+
+[[route]]
+prefix = "9"
+strip = 1
+trunk = "carrier"
 
 [[number]]
 number = "4008"
@@ -56,6 +73,16 @@ queues = ["main"]
 
 fn secret(extension: &str) -> String {
     format!("secret-{extension}")
+}
+
+fn passwords() -> String {
+    let rows = (1_001..=1_010).map(|extension: u32| {
+        let extension = extension.to_string();
+        format!("{extension},{}\n", secret(&extension))
+    });
+    std::iter::once("extension,password\n".to_owned())
+        .chain(rows)
+        .collect()
 }
 
 /// A phone registered by way of service address `at`.
@@ -100,11 +127,7 @@ fn one_record(cluster: &Apart, number: &str) {
 
 #[test]
 fn an_address_moves_to_another_machine_and_its_phones_notice_nothing() {
-    let passwords: String = (1_001..=1_010)
-        .map(|extension| format!("{extension},{}\n", secret(&extension.to_string())))
-        .collect();
-    let passwords = format!("extension,password\n{passwords}");
-    let Some(mut cluster) = Apart::start(&site(), &passwords) else {
+    let Some(mut cluster) = Apart::start(&site(), &passwords()) else {
         return;
     };
     let victim = cluster.leader();
@@ -180,5 +203,92 @@ fn an_address_moves_to_another_machine_and_its_phones_notice_nothing() {
     for number in ["1007", "5550001"] {
         one_record(&cluster, number);
     }
+    assert!(cluster.panics().is_empty(), "{:#?}", cluster.panics());
+}
+
+#[test]
+fn a_phone_behind_a_nat_and_a_carrier_of_one_address_talk_on() {
+    let Some(mut cluster) = Apart::start(&site(), &passwords()) else {
+        return;
+    };
+    let victim = cluster.leader();
+    let at = (1..=3).find(|at| holder(&cluster, *at) == victim);
+    let at = at.expect("each node holds an address");
+    let home = Behind::nat(phones()).expect("a network behind a NAT");
+    let carrier = Behind::filter(CARRIER, moving(at).ip()).expect("a machine with a filter");
+
+    println!("a phone behind a NAT talks with one that is not, and by way of a strict carrier");
+    let answer = Policy::Answer {
+        after: Duration::ZERO,
+        talk: None,
+    };
+    let (inside, far) = (
+        home.enter(|| Phone::new(home.address(), "1005", &secret("1005"), 440)),
+        carrier.enter(|| Phone::at((CARRIER, 5_070).into(), "carrier", "", 500)),
+    );
+    far.set_policy(answer);
+    inside.set_policy(answer);
+    assert_eq!(inside.register(moving(at), 600), Some(200));
+    let outside = phone(at, "1006", 620);
+    let called = outside.call(moving(at), "1005");
+    assert!(called.answered(SOON), "{:?}", called.view());
+    let calling_in = inside.incoming(0, SOON).expect("it rang behind the NAT");
+    hears(&called, 440, "who is behind the NAT is heard");
+    hears(&calling_in, 620, "and hears");
+    let calling_out = home.enter(|| inside.call(moving(at), "95551234"));
+    assert!(calling_out.answered(SOON), "{:?}", calling_out.view());
+    let at_carrier = far.incoming(0, SOON).expect("it rang at the carrier");
+    hears(&calling_out, 500, "the far end is heard");
+    hears(&at_carrier, 440, "and hears");
+
+    println!("node {victim} is killed");
+    let stand = [
+        (&called, 440),
+        (&calling_in, 620),
+        (&calling_out, 500),
+        (&at_carrier, 440),
+    ];
+    for (call, _) in stand {
+        call.audio().reset();
+    }
+    cluster.kill(victim);
+    assert_ne!(holder(&cluster, at), victim);
+    for (call, hz) in stand {
+        call.audio().forget();
+        hears(call, hz, "goes on");
+        let gap = call.audio().counts().gap_max.as_millis();
+        println!("  nothing was heard for {gap} ms");
+    }
+
+    println!("hold, resume and the end from each side; then a new call to who is behind the NAT");
+    assert_eq!(calling_in.hold(), Some(200));
+    hears(&called, MUSIC_HZ, "who is held hears music");
+    assert_eq!(calling_in.resume(), Some(200));
+    hears(&called, 440, "and then the other again");
+    called.hang_up();
+    calling_in.ended(SOON).expect("told behind the NAT");
+    at_carrier.hang_up();
+    calling_out.ended(SOON).expect("told behind the NAT");
+    let again = outside.call(moving(at), "1005");
+    assert!(again.answered(SOON), "{:?}", again.view());
+    hears(
+        &again,
+        440,
+        "the phone behind the NAT is reached where it registered",
+    );
+    again.hang_up();
+    let calls = eventually(SOON, "each call has its record", || {
+        let rows = cluster.any_api().cdrs()?;
+        (rows.len() == 3).then_some(rows)
+    });
+    assert!(
+        calls.iter().all(|row| row["disposition"] == "answered"),
+        "{calls:#?}"
+    );
+    let trunks = cluster
+        .any_api()
+        .list("/v1/trunks")
+        .expect("a node answers");
+    assert_eq!(trunks[0]["in_use"], 0, "{trunks:#?}");
     assert!(cluster.panics().is_empty(), "{:#?}", cluster.panics());
 }
