@@ -421,14 +421,18 @@ impl Drop for Cluster {
     }
 }
 
-/// Waits until a process holds nothing any more: it is gone, or a zombie (the demo may not
-/// have waited for it yet) of which the last thread has ended too.
+/// Waits until a process holds nothing any more.
 pub(crate) fn wait_gone(pid: Pid) {
-    eventually(STOP_MAX, "the node's process is gone", || {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
-        (stat.is_empty() || (stat.contains(") Z ") && threads <= 1)).then_some(())
-    });
+    let gone = || is_gone(pid).then_some(());
+    eventually(STOP_MAX, "the node's process is gone", gone);
+}
+
+/// Whether a process holds nothing any more: it is gone, or a zombie (the demo may not have
+/// waited for it yet) of which the last thread has ended too.
+pub fn is_gone(pid: Pid) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    stat.is_empty() || (stat.contains(") Z ") && threads <= 1)
 }
 
 /// Whether a process is one of our daemons, so that a reused number harms nobody.

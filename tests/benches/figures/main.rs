@@ -6,6 +6,7 @@
 
 mod queue;
 mod state;
+mod takeover;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -46,7 +47,10 @@ fn main() {
             "signalling" => signalling(&mut text),
             "queue" => queue::measure(&mut text),
             "state" => state::measure(&mut text),
-            name => panic!("no part is called {name}; there are signalling, queue and state"),
+            "takeover" => takeover::measure(&mut text),
+            name => {
+                panic!("no part is called {name}; there are signalling, queue, state and takeover")
+            }
         }
     }
     if !only.is_empty() {
@@ -55,6 +59,7 @@ fn main() {
     signalling(&mut text);
     queue::measure(&mut text);
     state::measure(&mut text);
+    takeover::measure(&mut text);
     part(&mut text, "Relayed packets", "strowger-media", "relay");
     part(
         &mut text,
