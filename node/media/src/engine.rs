@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, TrySendError, bounded};
@@ -37,6 +37,7 @@ struct Inner {
     pool: Arc<PortPool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     digits_refused: AtomicU64,
+    in_doubt: Arc<AtomicBool>,
 }
 
 #[derive(Default)]
@@ -79,6 +80,7 @@ impl Engine {
         let (first, last) = (*config.ports.start(), *config.ports.end());
         let pool = PortPool::new(&config.ports).ok_or(StartError::Ports { first, last })?;
         let (event_sender, queue) = bounded(limits::EVENT_QUEUE);
+        let in_doubt = Arc::new(AtomicBool::new(false));
         let mut workers = Vec::new();
         let mut threads = Vec::new();
         for number in 0..config.workers {
@@ -92,6 +94,7 @@ impl Engine {
                 waker: Arc::clone(&waker),
                 events: event_sender.clone(),
                 totals: Arc::clone(&totals),
+                in_doubt: Arc::clone(&in_doubt),
             };
             threads.push(worker::spawn(parts)?);
             workers.push(WorkerHandle {
@@ -110,6 +113,7 @@ impl Engine {
             pool,
             threads: Mutex::new(threads),
             digits_refused: AtomicU64::new(0),
+            in_doubt,
         };
         Ok((
             Self {
@@ -123,6 +127,13 @@ impl Engine {
     /// nothing. Waits for the threads.
     pub fn stop(&self) {
         self.inner.stop();
+    }
+
+    /// While in doubt, others may have taken this node's calls over without its knowing. All
+    /// goes on, but a phone that has ceased to talk to this node is sent nothing: it talks to
+    /// the other by now, and would hear both.
+    pub fn set_in_doubt(&self, in_doubt: bool) {
+        self.inner.in_doubt.store(in_doubt, Ordering::Relaxed);
     }
 
     /// Opens a leg on the next free port pair of a local address. Nothing is sent or accepted

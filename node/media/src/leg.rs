@@ -3,6 +3,8 @@
 //! The leg decides; the worker moves bytes. Nothing here waits or allocates per packet.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::dtmf::{DigitReceiver, DigitSender, Frame};
@@ -24,10 +26,12 @@ use crate::worker::Sink;
 const RTCP_TYPES: std::ops::RangeInclusive<u8> = 200..=207;
 
 /// The settings a leg needs of its engine.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Rules {
     pub(crate) latch_packets: u32,
     pub(crate) no_audio_after: Duration,
+    /// Others may have taken the calls of this node over without its knowing.
+    pub(crate) in_doubt: Arc<AtomicBool>,
 }
 
 /// A leg. The sockets stand before the lease, so that they are closed before the ports are free.
@@ -53,6 +57,9 @@ pub(crate) struct Leg {
     /// When something was heard last, or since when audio is expected.
     heard_at: Option<Instant>,
     silent: bool,
+    /// Packets heard without a pause, and when the last of them was.
+    steady: u32,
+    last_heard: Option<Instant>,
     figures: LegStats,
 }
 
@@ -85,6 +92,8 @@ impl Leg {
             sent_reported: 0,
             heard_at: None,
             silent: false,
+            steady: 0,
+            last_heard: None,
             figures: LegStats::default(),
         }
     }
@@ -214,10 +223,31 @@ impl Leg {
         if self.heard_at.is_some() {
             self.heard_at = Some(now);
         }
+        let pause = self
+            .last_heard
+            .replace(now)
+            .map(|last| now.saturating_duration_since(last));
+        let goes_on = pause.is_some_and(|pause| pause < limits::YIELD_AFTER);
+        self.steady = if goes_on {
+            self.steady.saturating_add(1)
+        } else {
+            1
+        };
         if self.silent {
             self.silent = false;
             sink.emit(Event::AudioBack { leg: self.key });
         }
+    }
+
+    /// True for a phone that has probably moved to another node without this one's knowing: it
+    /// shall not hear two nodes at once. Its next packet here takes that back.
+    fn has_moved(&self, now: Instant, rules: &Rules) -> bool {
+        let pause = self
+            .last_heard
+            .map(|last| now.saturating_duration_since(last));
+        rules.in_doubt.load(Ordering::Relaxed)
+            && self.steady >= limits::STEADY_PACKETS
+            && pause.is_some_and(|pause| pause >= limits::YIELD_AFTER)
     }
 
     /// Says to this leg's phone what the leg `from` heard. Nothing while the leg has something
@@ -227,6 +257,7 @@ impl Leg {
         from: LegKey,
         heard: &Heard<'_>,
         now: Instant,
+        rules: &Rules,
         batch: &mut SendBatch,
         sink: &mut Sink,
     ) {
@@ -236,7 +267,7 @@ impl Leg {
         let Some(target) = self.pin.target() else {
             return;
         };
-        if self.active() {
+        if self.active() || self.has_moved(now, rules) {
             return;
         }
         let (packet, audio, payload_type) = match heard {
@@ -279,7 +310,13 @@ impl Leg {
     }
 
     /// Sends the frame that is due: of a digit, else of what is played.
-    pub(crate) fn tick(&mut self, now: Instant, batch: &mut SendBatch, sink: &mut Sink) {
+    pub(crate) fn tick(
+        &mut self,
+        now: Instant,
+        rules: &Rules,
+        batch: &mut SendBatch,
+        sink: &mut Sink,
+    ) {
         let Some(media) = self.media else { return };
         let Some(target) = self.pin.target() else {
             return;
@@ -289,6 +326,7 @@ impl Leg {
             self.tick_digit(&media, frame, samples, target, now, batch, sink);
             return;
         }
+        let moved = self.has_moved(now, rules);
         let Some(player) = &mut self.player else {
             return;
         };
@@ -296,7 +334,7 @@ impl Leg {
         let length = usize::try_from(samples).unwrap_or(0).min(frame.len());
         let room = frame.get_mut(..length).unwrap_or_default();
         let (filled, more) = player.fill(media.codec, room);
-        if filled > 0 && media.send {
+        if filled > 0 && media.send && !moved {
             let place = self.outgoing.own(samples, now);
             let header = self.header(place, media.payload_type, false);
             let sent = batch.push(target, |buffer| put(&header, room, buffer));

@@ -34,6 +34,14 @@ pub const DATAGRAM_MAX: usize = 1_500;
 /// for so long does not play out what he missed.
 pub const AUDIO_AGE_MAX: Duration = Duration::from_millis(200);
 
+/// While others may have taken this node's calls over: a phone that talked steadily and has
+/// sent nothing for so long talks to its new owner, and is sent nothing more from here.
+pub const YIELD_AFTER: Duration = Duration::from_millis(200);
+
+/// Packets without such a pause from which on a phone talks steadily: a second of them. Who
+/// suppresses silence pauses sooner.
+pub const STEADY_PACKETS: u32 = 50;
+
 /// Sockets reported by one poll.
 pub const POLL_EVENTS: usize = 512;
 

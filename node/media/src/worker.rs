@@ -7,7 +7,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,7 @@ pub(crate) struct Parts {
     pub(crate) waker: Arc<Waker>,
     pub(crate) events: Sender<Event>,
     pub(crate) totals: Arc<WorkerTotals>,
+    pub(crate) in_doubt: Arc<AtomicBool>,
 }
 
 /// Figures of a worker that others may read at any time.
@@ -162,12 +163,14 @@ impl Worker {
             waker,
             events,
             totals,
+            in_doubt,
             ..
         } = parts;
         let now = Instant::now();
         let rules = Rules {
             latch_packets: config.latch_packets,
             no_audio_after: config.no_audio_after,
+            in_doubt,
         };
         Self {
             rules,
@@ -300,7 +303,7 @@ impl Worker {
                 if age > limits::AUDIO_AGE_MAX {
                     sink.tally.stale_dropped += 1;
                 } else {
-                    other.say(leg.key, &heard, now, send, sink);
+                    other.say(leg.key, &heard, now, rules, send, sink);
                 }
             }
             other.flush(send, sink);
@@ -489,7 +492,7 @@ impl Worker {
         if leg.due != Some(tick) {
             return;
         }
-        leg.tick(now, &mut self.send, &mut self.sink);
+        leg.tick(now, &self.rules, &mut self.send, &mut self.sink);
         leg.flush(&mut self.send, &mut self.sink);
         leg.due = leg.active().then(|| tick + leg.period());
         if let Some(due) = leg.due {

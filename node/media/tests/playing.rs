@@ -188,3 +188,39 @@ fn sender_reports_go_to_the_next_port_and_name_our_source() {
     assert_eq!(report[28..32], a.ssrc.to_be_bytes(), "about the phone");
     assert_eq!(report[length - 8..length - 4], [0x81, 203, 0, 1], "BYE");
 }
+
+#[test]
+fn a_phone_that_has_gone_elsewhere_is_sent_nothing_while_in_doubt() {
+    const QUIET: Duration = Duration::from_millis(500);
+    let (engine, _events) = engine(30_250..=30_259, 1);
+    let mut a = Phone::join(&engine, 1, local(2), Codec::Pcmu);
+    // One that never talked went nowhere.
+    let b = Phone::join(&engine, 2, local(2), Codec::Pcmu);
+    for phone in [&a, &b] {
+        engine
+            .hold_music(phone.leg, Tone::Dial.clip())
+            .expect("plays");
+    }
+    for _ in 0..60 {
+        a.talk(Codec::Pcmu, 1);
+    }
+    a.heard(&engine, 60);
+    std::thread::sleep(QUIET);
+    a.listen();
+    engine.set_in_doubt(true);
+    let silence = |phone: &Phone| {
+        let give_up = Instant::now() + common::PATIENCE;
+        while phone.listen_for(QUIET).is_some() {
+            assert!(Instant::now() < give_up, "it is still sent music");
+        }
+    };
+    silence(&a);
+    while b.listen_for(Duration::from_millis(1)).is_some() {}
+    b.listen();
+    a.talk(Codec::Pcmu, 2);
+    a.listen();
+    silence(&a);
+    engine.set_in_doubt(false);
+    a.listen();
+    b.listen();
+}

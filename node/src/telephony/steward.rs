@@ -107,7 +107,8 @@ async fn hours(shared: Arc<Shared>) {
     }
 }
 
-/// Goes quiet without a lease and speaks again with one.
+/// Goes quiet without a lease and speaks again with one. Audio goes on, but not to phones that
+/// have gone over to somebody else.
 async fn lease(shared: Arc<Shared>) {
     let mut quiet = false;
     // A node that just started has had no lease to lose.
@@ -123,6 +124,7 @@ async fn lease(shared: Arc<Shared>) {
         {
             quiet = !valid;
             endpoint.set_quiet(quiet);
+            shared.engine.set_in_doubt(quiet);
             if lost {
                 warn!("without a lease: this node sends no SIP, audio goes on");
             } else if quiet {
