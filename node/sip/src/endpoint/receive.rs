@@ -63,16 +63,14 @@ impl Core {
         }
         let key = Key::of_sent(branch, &cseq.method);
         match self.table.response(self, &key, response) {
-            Some(ClientOwner::Leg(token)) => self.leg_response(token, response),
+            Some(ClientOwner::Leg(token)) => match self.leg(token) {
+                Some(cell) => cell.machine.lock().on_response(self, response),
+                // Let go meanwhile; its transaction still takes what the far end repeats.
+                None => self.on_stray_response(branch, response, arrived),
+            },
             Some(ClientOwner::Once(tell)) => tell(Some(response.clone())),
             Some(ClientOwner::Nobody) => {}
             None => self.on_stray_response(branch, response, arrived),
-        }
-    }
-
-    fn leg_response(&self, token: LegToken, response: &Response) {
-        if let Some(cell) = self.leg(token) {
-            cell.machine.lock().on_response(self, response);
         }
     }
 
