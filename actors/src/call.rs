@@ -6,6 +6,7 @@
 //! are committed: merging them twice changes nothing.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -93,6 +94,8 @@ pub struct CallState {
     /// Epoch under which this node has the call. What was observed under another one is
     /// somebody else's by now.
     epoch: Option<u32>,
+    /// The service address at which this node had it last, at which epoch.
+    anchor: Option<(IpAddr, u32)>,
     /// Counts how often the call went away from here and came back.
     tenure: u32,
     /// A leg waits for its ports, and a timer for the next attempt runs.
@@ -137,6 +140,7 @@ impl Actor for CallActor {
             lingering: None,
             started: Instant::now(),
             epoch: None,
+            anchor: None,
             tenure: 0,
             resuming: false,
             resuming_since: None,
@@ -486,6 +490,9 @@ impl CallState {
         if !row.as_ref().is_some_and(waits) {
             self.observed.say = None;
         }
+        if row.is_none() && self.was_taken_over() {
+            return true;
+        }
         match &row {
             Some(_) => self.seen = true,
             // This node has yet to apply the entry that made the call.
@@ -516,6 +523,9 @@ impl CallState {
     /// another epoch, is let go here without a word: its new owner speaks for it.
     fn is_ours(&mut self, row: &CallRow) -> bool {
         let here = row.owner == self.context.node;
+        if here {
+            self.anchor = Some((row.address, row.address_epoch));
+        }
         let before = self.epoch.replace(row.epoch);
         if here && before == Some(row.epoch) {
             return true;
@@ -538,6 +548,16 @@ impl CallState {
         (self.preparing, self.ready, self.lingering) = (None, None, None);
         self.observed.greeted = here && self.has_been_greeted(row);
         here
+    }
+
+    /// True for a call that is over, and that another node ended: its address went there first,
+    /// while this one heard of neither. Its legs are let go here without a word.
+    fn was_taken_over(&self) -> bool {
+        let state = self.context.state.read();
+        self.anchor.is_some_and(|(address, epoch)| {
+            let row = state.addresses.get(&address);
+            row.is_none_or(|row| row.epoch != epoch || row.holder != Some(self.context.node))
+        })
     }
 
     /// What was observed here and stays true whoever has the call is said once more, and
