@@ -1,14 +1,18 @@
-//! A three-node cluster on three machines, none of which can have another's address: each
-//! node in a network namespace of its own, with exactly one service address. The phones are
-//! with the test, in a fourth.
+//! A cluster on machines of which none can have another's address: each node in a network
+//! namespace of its own, with exactly one service address. The phones are with the test, in
+//! one more, on the same bridge. Links can be cut, one way or both, and machines can fall
+//! silent ([`faults`]).
 //!
 //! Needs the rights to make namespaces. Where they are missing [`Apart::start`] says so and
 //! there is nothing to be seen.
 
-use std::fs::File;
+mod faults;
+
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sched::{CloneFlags, unshare};
@@ -19,7 +23,6 @@ use tempfile::TempDir;
 
 use crate::api::Api;
 use crate::cluster::{GREETING_HZ, MUSIC_HZ, node_number, spawn, wait_for_line};
-use crate::network::turn;
 use crate::poll::{eventually, within_time};
 use crate::programs::ip;
 use crate::{programs, tone};
@@ -28,22 +31,35 @@ use crate::{programs, tone};
 const START_MAX: Duration = Duration::from_secs(90);
 /// What a node may take to end.
 const STOP_MAX: Duration = Duration::from_secs(15);
-/// Nodes, by number from 1.
+/// Nodes, by number from 1, unless a test says otherwise.
 const NODES: u8 = 3;
-/// Where the phones are.
-const PHONES: [u8; 4] = [127, 73, 0, 100];
+/// Where the phones are: at the first of these, or at others of them that a test cuts off from
+/// some nodes.
+const PHONES: RangeInclusive<u8> = 100..=119;
+/// The network that holds the addresses of all phones and no node's: a source that is trusted.
+const PHONES_NET: &str = "127.73.0.96/27";
+
+/// What the names of all namespaces of such clusters begin with.
+const PREFIX: &str = "strowger-apart-";
 
 /// A running cluster.
 pub struct Apart {
     folder: TempDir,
+    name: String,
     nodes: Vec<Option<Child>>,
     token: String,
-    _alone: File,
 }
 
 /// The address of the phones.
 pub fn phones() -> IpAddr {
-    IpAddr::from(PHONES)
+    phones_at(0)
+}
+
+/// Another address of the phones, by number from 0 to 19.
+pub fn phones_at(number: u8) -> IpAddr {
+    let last = PHONES.start() + number;
+    assert!(PHONES.contains(&last), "there are no phones at {last}");
+    IpAddr::from([127, 73, 0, last])
 }
 
 /// The service address of a node, by number; it has no other.
@@ -61,8 +77,13 @@ impl Apart {
     /// its own: its phones, and those of threads it starts, are at [`phones`]. `None`, with a
     /// word about it, where namespaces cannot be made.
     pub fn start(site: &str, passwords: &str) -> Option<Self> {
-        let alone = turn("strowger-apart.lock");
-        if let Err(why) = make_network() {
+        Self::start_many(NODES, site, passwords)
+    }
+
+    /// The same with so many nodes.
+    pub fn start_many(nodes: u8, site: &str, passwords: &str) -> Option<Self> {
+        let name = cluster_name();
+        if let Err(why) = make_network(&name, nodes) {
             println!("NOT SEEN: network namespaces cannot be made here ({why}); run it as root");
             return None;
         }
@@ -71,27 +92,23 @@ impl Apart {
         tone::write_wav(&folder.path().join("hold.wav"), MUSIC_HZ, 3);
         let file = folder.path().join("site.toml");
         std::fs::write(&file, site).expect("a temporary folder is writable");
-        for number in 1..=NODES {
+        for number in 1..=nodes {
             write_node_file(&node_folder(folder.path(), number), number);
         }
         let mut cluster = Self {
             folder,
-            nodes: (0..NODES).map(|_| None).collect(),
+            name,
+            nodes: (0..nodes).map(|_| None).collect(),
             token: String::new(),
-            _alone: alone,
         };
         cluster.daemon(1, &["init", "--name", "apart"]);
         let token = cluster.node_folder(1).join("data/admin.token");
         let text = std::fs::read_to_string(token).expect("made with the cluster");
+        std::fs::write(cluster.token_file(), &text).expect("a temporary folder is writable");
         text.trim().clone_into(&mut cluster.token);
         cluster.run(1);
-        for number in 2..=NODES {
-            let invitation = eventually(START_MAX, "an invitation", || {
-                let (code, out, _) = cluster.command(&["node", "invite"]);
-                (code == 0).then(|| out.trim().to_owned())
-            });
-            cluster.daemon(number, &["join", "--token", &invitation]);
-            cluster.run(number);
+        for number in 2..=nodes {
+            cluster.take_in(number);
         }
         cluster.apply(&file);
         if !passwords.is_empty() {
@@ -120,8 +137,7 @@ impl Apart {
     pub fn wait_at_home(&self) {
         eventually(START_MAX, "each node holds its own address", || {
             let nodes = self.any_api().list("/v1/nodes")?;
-            let running = (1..=NODES).filter(|number| self.nodes[at(*number)].is_some());
-            let mut at_home = running.map(|number| {
+            let mut at_home = self.running().map(|number| {
                 let own = service(number).ip().to_string();
                 nodes.iter().any(|node| {
                     node_number(&node["id"]) == Some(u64::from(number))
@@ -134,6 +150,49 @@ impl Apart {
         });
     }
 
+    /// The numbers of the nodes.
+    pub fn numbers(&self) -> RangeInclusive<u8> {
+        1..=u8::try_from(self.nodes.len()).expect("made with a small number of nodes")
+    }
+
+    /// The nodes whose process runs, or stands still.
+    pub fn running(&self) -> impl Iterator<Item = u8> {
+        let runs = |number: &u8| self.nodes[at(*number)].is_some();
+        self.numbers().filter(runs)
+    }
+
+    fn namespace(&self, number: u8) -> String {
+        namespace(&self.name, number)
+    }
+
+    /// Waits until every node runs, is up, holds its own address, leads or follows with
+    /// nothing left to apply, and serves.
+    pub fn wait_caught_up(&self) {
+        self.wait_at_home();
+        for number in self.numbers() {
+            let api = self.api(number);
+            eventually(START_MAX, "every node has caught up", || {
+                let ready = api.get("/health/ready").ok()?;
+                (ready.status == 200).then_some(())
+            });
+        }
+        // A node may hear late that it was thought dead.
+        self.wait_at_home();
+    }
+
+    /// How many calls a node has.
+    pub fn calls_of(&self, number: u8) -> Option<u64> {
+        let nodes = self.any_api().list("/v1/nodes")?;
+        let mut nodes = nodes.iter();
+        let own = nodes.find(|row| node_number(&row["id"]) == Some(u64::from(number)))?;
+        own["calls"].as_u64()
+    }
+
+    /// The administrator's token, where it outlives every node's data.
+    fn token_file(&self) -> PathBuf {
+        self.folder.path().join("admin.token")
+    }
+
     fn node_folder(&self, number: u8) -> PathBuf {
         node_folder(self.folder.path(), number)
     }
@@ -142,7 +201,7 @@ impl Apart {
     fn daemon_command(&self, number: u8, words: &[&str]) -> Command {
         let mut command = Command::new("ip");
         command
-            .args(["netns", "exec", &namespace(number)])
+            .args(["netns", "exec", &self.namespace(number)])
             .arg(programs::path("strowgerd"))
             .args(words)
             .arg("--config")
@@ -157,13 +216,50 @@ impl Apart {
 
     /// Starts a node on its data and waits until it serves.
     pub fn run(&mut self, number: u8) {
-        let (child, lines) = spawn(self.daemon_command(number, &["run"]));
-        self.nodes[at(number)] = Some(child);
-        wait_for_line(&lines, |line| {
-            let ready = format!("ready node={number}");
-            line.starts_with(&ready).then_some(())
-        })
-        .unwrap_or_else(|seen| panic!("node {number} was not ready; it said {seen:?}"));
+        self.run_all(&[number]);
+    }
+
+    /// Starts nodes on their data and waits until each serves: one alone may have to wait for
+    /// a majority.
+    pub fn run_all(&mut self, numbers: &[u8]) {
+        let mut started = Vec::new();
+        for number in numbers {
+            let (child, lines) = spawn(self.daemon_command(*number, &["run"]));
+            self.nodes[at(*number)] = Some(child);
+            started.push((number, lines));
+        }
+        for (number, lines) in started {
+            wait_for_line(&lines, |line| {
+                let ready = format!("ready node={number}");
+                line.starts_with(&ready).then_some(())
+            })
+            .unwrap_or_else(|seen| panic!("node {number} was not ready; it said {seen:?}"));
+        }
+    }
+
+    /// Removes a dead node from the cluster, and lets a new one with its number and nothing
+    /// on its disk join.
+    pub fn replace(&mut self, number: u8) {
+        let name = number.to_string();
+        eventually(START_MAX, "the dead node is removed", || {
+            let (code, _, err) = self.command(&["node", "remove", &name]);
+            if code != 0 {
+                println!("node remove: {}", err.trim());
+            }
+            (code == 0).then_some(())
+        });
+        let data = self.node_folder(number).join("data");
+        std::fs::remove_dir_all(&data).expect("a dead node holds nothing open");
+        self.take_in(number);
+    }
+
+    fn take_in(&mut self, number: u8) {
+        let invitation = eventually(START_MAX, "an invitation", || {
+            let (code, out, _) = self.command(&["node", "invite"]);
+            (code == 0).then(|| out.trim().to_owned())
+        });
+        self.daemon(number, &["join", "--token", &invitation]);
+        self.run(number);
     }
 
     /// Kills a node with SIGKILL; when that was.
@@ -178,12 +274,11 @@ impl Apart {
 
     /// Runs an operators' command; exit code, stdout, stderr.
     pub fn command(&self, arguments: &[&str]) -> (i32, String, String) {
-        let urls: Vec<String> = (1..=NODES).map(url).collect();
+        let urls: Vec<String> = self.numbers().map(url).collect();
         let mut command = programs::strowger();
-        command.env("STROWGER_API", urls.join(",")).env(
-            "STROWGER_TOKEN_FILE",
-            self.node_folder(1).join("data/admin.token"),
-        );
+        command
+            .env("STROWGER_API", urls.join(","))
+            .env("STROWGER_TOKEN_FILE", self.token_file());
         programs::run(command.args(arguments))
     }
 
@@ -192,7 +287,7 @@ impl Apart {
         let mut command = Command::new("ip");
         command.args([
             "-n",
-            &namespace(number),
+            &self.namespace(number),
             "-j",
             "address",
             "show",
@@ -214,8 +309,7 @@ impl Apart {
 
     /// The interface of a node that runs.
     pub fn any_api(&self) -> Api {
-        let mut running = (1..=NODES).filter(|number| self.nodes[at(*number)].is_some());
-        self.api(running.next().expect("a node runs"))
+        self.api(self.running().next().expect("a node runs"))
     }
 
     /// The node that leads.
@@ -239,7 +333,7 @@ impl Apart {
 
     /// Log events named `panic`, over all nodes.
     pub fn panics(&self) -> Vec<Value> {
-        let all = (1..=NODES).flat_map(|number| self.log(number));
+        let all = self.numbers().flat_map(|number| self.log(number));
         all.filter(|event| event.to_string().contains("\"panic\""))
             .collect()
     }
@@ -249,6 +343,8 @@ impl Drop for Apart {
     fn drop(&mut self) {
         for child in self.nodes.iter_mut().flatten() {
             let _ = kill(pid_of(child), Signal::SIGTERM);
+            // One that stands still does not hear it before.
+            let _ = kill(pid_of(child), Signal::SIGCONT);
         }
         for child in self.nodes.iter_mut().flatten() {
             if within_time(STOP_MAX, || child.try_wait().ok().flatten()).is_none() {
@@ -260,8 +356,8 @@ impl Drop for Apart {
             self.folder.disable_cleanup(true);
             eprintln!("kept: {}", self.folder.path().display());
         }
-        for number in 1..=NODES {
-            let _ = ip(&format!("netns delete {}", namespace(number)));
+        for number in self.numbers() {
+            let _ = ip(&format!("netns delete {}", self.namespace(number)));
         }
     }
 }
@@ -279,8 +375,31 @@ fn url(number: u8) -> String {
     format!("http://{}:8080", service(number).ip())
 }
 
-fn namespace(number: u8) -> String {
-    format!("strowger-apart-{number}")
+/// A name no other cluster on this machine has, which tells whose it is.
+fn cluster_name() -> String {
+    static SERIAL: AtomicU32 = AtomicU32::new(0);
+    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+    format!("{PREFIX}{}-{serial}", std::process::id())
+}
+
+fn namespace(cluster: &str, number: u8) -> String {
+    format!("{cluster}-{number}")
+}
+
+/// Deletes the namespaces of test programs that were killed.
+fn clear_up() {
+    let names = std::fs::read_dir("/run/netns").into_iter().flatten();
+    let names = names
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
+    for name in names {
+        let owner = name
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.split('-').next());
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ = ip(&format!("netns delete {name}"));
+        }
+    }
 }
 
 fn node_folder(root: &Path, number: u8) -> PathBuf {
@@ -292,16 +411,17 @@ fn pid_of(child: &Child) -> Pid {
 }
 
 /// A bridge in a network of this thread's own, and a namespace on it for each node.
-fn make_network() -> Result<(), String> {
+fn make_network(cluster: &str, nodes: u8) -> Result<(), String> {
+    clear_up();
     unshare(CloneFlags::CLONE_NEWNET).map_err(|error| error.to_string())?;
     go_local("")?;
     ip("link add bridge type bridge")?;
-    ip(&format!("address add {}/24 dev bridge", phones()))?;
+    for last in PHONES {
+        ip(&format!("address add 127.73.0.{last}/24 dev bridge"))?;
+    }
     ip("link set bridge up")?;
-    for number in 1..=NODES {
-        let name = namespace(number);
-        // Left by a test that was killed.
-        let _ = ip(&format!("netns delete {name}"));
+    for number in 1..=nodes {
+        let name = namespace(cluster, number);
         ip(&format!("netns add {name}"))?;
         go_local(&name)?;
         let peer = format!("type veth peer name lan netns {name}");
@@ -341,9 +461,8 @@ fn write_node_file(folder: &Path, number: u8) {
         "[node]\nid = {number}\ndata = \"data\"\n\n\
          [listen]\naddress = \"{address}\"\nsip_udp = 5060\nsip_tcp = 5060\nsip_tls = 5061\n\
          ws = 5080\nwss = 5443\napi = 8080\ncluster = 7400\nrtp = \"20000-29999\"\n\n\
-         [limits]\nper_source_rps = 200\ntrusted_sources = [\"{}/32\"]\n\n\
-         [log]\nfile = \"log/strowgerd.log\"\nlevel = \"info\"\n",
-        phones()
+         [limits]\nper_source_rps = 200\ntrusted_sources = [\"{PHONES_NET}\"]\n\n\
+         [log]\nfile = \"log/strowgerd.log\"\nlevel = \"info\"\n"
     );
     std::fs::write(folder.join("node.toml"), text).expect("a temporary folder is writable");
 }

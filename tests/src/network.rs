@@ -47,7 +47,7 @@ pub fn alone() -> File {
 }
 
 /// Waits for the lock of this name, which serialises tests across threads and processes.
-pub fn turn(name: &str) -> File {
+fn turn(name: &str) -> File {
     let path = std::env::temp_dir().join(name);
     let file = File::options()
         .create(true)

@@ -104,6 +104,12 @@ impl Phone {
             .collect()
     }
 
+    /// Forgets calls that ended so long ago, with their audio: for phones with many calls.
+    /// A [`Call`] of one of them must not be asked any more.
+    pub fn forget_ended(&self, ago: Duration) {
+        self.core.forget_ended(ago);
+    }
+
     /// Waits for the next incoming call after the first `after` calls.
     pub fn incoming(&self, after: usize, within: Duration) -> Option<Call> {
         within_time(within, || self.calls().into_iter().nth(after))

@@ -1,6 +1,6 @@
 //! The audio of one test phone's call: sends a tone, counts and listens to what arrives.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -38,6 +38,8 @@ pub struct Counts {
     pub digits: String,
     /// Where the packets come from.
     pub from: Option<SocketAddr>,
+    /// Packets received from each machine.
+    pub by_machine: BTreeMap<IpAddr, u64>,
 }
 
 struct Shared {
@@ -277,6 +279,7 @@ fn receive(packet: &[u8], from: SocketAddr, state: &mut Shared) {
     }
     state.counts.last = Some(now);
     state.counts.from = Some(from);
+    *state.counts.by_machine.entry(from.ip()).or_default() += 1;
     state.counts.received += 1;
     match state.last_source {
         Some((source, last)) if source == ssrc => {

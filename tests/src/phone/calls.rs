@@ -1,5 +1,6 @@
 //! What a test phone knows of one call.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,6 +36,8 @@ pub struct View {
     pub status: Option<u16>,
     /// Whether the other end hung up.
     pub ended_by_peer: bool,
+    /// How many BYEs the other end has sent, each with its repeats once.
+    pub byes: usize,
     /// When it began, was answered and ended.
     pub began: Instant,
     /// When it was answered.
@@ -71,6 +74,8 @@ pub(super) struct Record {
     pub response: Option<Vec<u8>>,
     /// The message of the other end that set up the call.
     pub peer_message: Message,
+    /// The transactions of the BYEs that came in.
+    pub byes: BTreeSet<String>,
     /// Repeats of our INVITE, or of our 200 until the ACK.
     pub repeat: Option<Repeat>,
     /// When to answer and to hang up by policy.
@@ -129,6 +134,7 @@ impl Record {
                 history: Vec::new(),
                 status: None,
                 ended_by_peer: false,
+                byes: 0,
                 began: Instant::now(),
                 answered: None,
                 ended: None,
@@ -149,6 +155,7 @@ impl Record {
             request: None,
             response: None,
             peer_message: Message::default(),
+            byes: BTreeSet::new(),
             repeat: None,
             answer_at: None,
             hang_up_at: None,

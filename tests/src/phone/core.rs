@@ -90,6 +90,13 @@ impl Core {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub fn forget_ended(&self, ago: Duration) {
+        let mut state = self.lock();
+        let State { calls, order, .. } = &mut *state;
+        calls.retain(|_, record| record.view.ended.is_none_or(|at| at.elapsed() < ago));
+        order.retain(|call_id| calls.contains_key(call_id));
+    }
+
     pub fn speak_md5_only(&self) {
         self.md5_only.store(true, Ordering::Relaxed);
     }
@@ -547,6 +554,8 @@ impl Core {
                 self.send(&response_to(request, 200).bytes(), from);
                 let record = state.calls.get_mut(&call_id).expect("known");
                 record.repeat = None;
+                record.byes.extend(request.branch());
+                record.view.byes = record.byes.len();
                 record.end(None, true);
             }
             "CANCEL" if known => {

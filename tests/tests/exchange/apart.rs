@@ -15,6 +15,7 @@ use strowger_tests::cluster::{MUSIC_HZ, node_number};
 use strowger_tests::phone::{Call, Phase, Phone, Policy};
 use strowger_tests::poll::eventually;
 use strowger_tests::seats::quantile;
+use strowger_tests::talks::Talks;
 
 const SOON: Duration = Duration::from_secs(15);
 /// The port of the device that takes every call to extensions 3001 and on.
@@ -242,72 +243,11 @@ fn calls_in_every_state_go_on_at_the_addresses_of_the_survivors() {
     assert!(cluster.panics().is_empty(), "{:#?}", cluster.panics());
 }
 
-/// Calls that talk by way of a node, both ends of each: callers first.
-struct Talks {
-    calls: usize,
-    ends: Vec<Call>,
-    _phones: [Phone; 2],
-}
-
-impl Talks {
-    fn begin(node: u8, calls: usize) -> Self {
-        let device = Phone::at((phones(), DEVICE_PORT).into(), "all", "", 620);
-        answers(&device);
-        let caller = Phone::new(phones(), "1001", &secret("1001"), 440);
-        let mut ends: Vec<Call> = (0..calls)
-            .map(|n| {
-                std::thread::sleep(Duration::from_millis(20));
-                caller.call(service(node), &format!("{}", 3_001 + n))
-            })
-            .collect();
-        for call in &ends {
-            assert!(call.answered(SOON), "{:?}", call.view());
-        }
-        ends.extend(device.calls());
-        assert_eq!(ends.len(), 2 * calls, "each call has two ends");
-        for end in &ends {
-            end.wait(SOON, |_| end.audio().counts().received > 50)
-                .expect("everybody is heard");
-        }
-        ends.iter().for_each(|end| end.audio().reset());
-        Self {
-            calls,
-            ends,
-            _phones: [caller, device],
-        }
-    }
-
-    /// How long each end heard nothing, ms; everybody is still heard.
-    fn gaps(&self) -> Vec<f64> {
-        let heard = |end: &&Call| {
-            let counts = end.audio().counts();
-            assert!(end.view().ended.is_none(), "{:?}", end.view());
-            let last = counts.last.expect("heard before");
-            assert!(
-                last.elapsed() < Duration::from_millis(500),
-                "{} is heard no more",
-                end.view().peer
-            );
-            counts.gap_max.as_secs_f64() * 1_000.0
-        };
-        self.ends.iter().map(|end| heard(&end)).collect()
-    }
-
-    /// Half of the callers hang up, and all that are left of the called.
-    fn end(&self) {
-        let (callers, called) = self.ends.split_at(self.calls);
-        callers.iter().step_by(2).for_each(Call::hang_up);
-        let told = callers.iter().step_by(2).count();
-        eventually(SOON, "half of the called are told", || {
-            let ended = called.iter().filter(|end| end.view().ended.is_some());
-            (ended.count() == told).then_some(())
-        });
-        let left = called.iter().filter(|end| end.view().ended.is_none());
-        left.for_each(Call::hang_up);
-        for end in &self.ends {
-            end.ended(SOON).expect("every end is told");
-        }
-    }
+/// Calls that talk by way of a node.
+fn talk(node: u8, calls: usize) -> Talks {
+    let caller = Phone::new(phones(), "1001", &secret("1001"), 440);
+    let device = Phone::at((phones(), DEVICE_PORT).into(), "all", "", 620);
+    Talks::begin(service(node), caller, device, 3_001, calls)
 }
 
 fn calls_of(cluster: &Apart, node: u8) -> Option<u64> {
@@ -324,7 +264,7 @@ fn a_drained_node_keeps_its_address_and_gives_its_calls_away() {
         return;
     };
     let node = cluster.leader();
-    let talks = Talks::begin(node, CALLS);
+    let talks = talk(node, CALLS);
     assert_eq!(calls_of(&cluster, node), Some(CALLS as u64));
     let (code, _, err) = cluster.command(&["node", "drain", &node.to_string()]);
     assert_eq!(code, 0, "{err}");
@@ -372,7 +312,7 @@ fn how_long_a_hundred_calls_hear_nothing_until_their_phones_are_told() {
     let leader = cluster.leader();
     let follower = leader % 3 + 1;
     for (victim, who) in [(follower, "a follower"), (leader, "the leader")] {
-        let talks = Talks::begin(victim, calls);
+        let talks = talk(victim, calls);
         std::thread::sleep(Duration::from_secs(1));
         let before = quantile(&talks.gaps(), 1.0);
         println!("{calls} calls, before the kill: longest gap {before:.0} ms");

@@ -28,6 +28,7 @@ mod quorum_loss;
 mod races;
 mod recover;
 mod redial;
+mod splits;
 mod takeover;
 mod trunk;
 mod two_phones;
