@@ -65,10 +65,12 @@ async fn settle(shared: &Shared, failures: u32, swept: &mut bool) -> bool {
     }
     let (held, all): (BTreeSet<IpAddr>, BTreeSet<IpAddr>) = {
         let state = shared.state.read();
-        let up = state
-            .nodes
-            .get(&shared.node)
-            .is_some_and(|node| node.up && node.incarnation == shared.cluster.incarnation());
+        // Who stands aside learns no more that others have its addresses.
+        let up = shared.cluster.stood_aside().is_none()
+            && state
+                .nodes
+                .get(&shared.node)
+                .is_some_and(|node| node.up && node.incarnation == shared.cluster.incarnation());
         let rows = state
             .addresses
             .values()

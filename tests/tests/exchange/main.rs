@@ -13,6 +13,7 @@ mod comfort;
 mod console;
 mod customers;
 mod damage;
+mod disks;
 mod divergence;
 mod doctor;
 mod floor;
