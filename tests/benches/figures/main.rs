@@ -4,6 +4,7 @@
 //! the kernel's account of the processes. Commits and packets come from the benches of the
 //! crates that make them, whose output is copied as it is.
 
+mod gap;
 mod queue;
 mod state;
 mod takeover;
@@ -48,9 +49,10 @@ fn main() {
             "queue" => queue::measure(&mut text),
             "state" => state::measure(&mut text),
             "takeover" => takeover::measure(&mut text),
-            name => {
-                panic!("no part is called {name}; there are signalling, queue, state and takeover")
-            }
+            "gap" => gap::measure(&mut text),
+            name => panic!(
+                "no part is called {name}; there are signalling, queue, state, takeover and gap"
+            ),
         }
     }
     if !only.is_empty() {
@@ -60,6 +62,7 @@ fn main() {
     queue::measure(&mut text);
     state::measure(&mut text);
     takeover::measure(&mut text);
+    gap::measure(&mut text);
     part(&mut text, "Relayed packets", "strowger-media", "relay");
     part(
         &mut text,
