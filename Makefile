@@ -61,7 +61,7 @@ chaos:
 
 # Cost of calls, packets, commits and idle state; written to docs/FIGURES.md.
 bench: build
-	@packaging/setup.sh test
+	@packaging/setup.sh bench
 	STROWGER_BIN_DIR="$(RELEASE)" $(RUN) cargo bench --locked -p strowger-tests --bench figures
 
 # What a reader sees before any test runs: format, lints, documentation.

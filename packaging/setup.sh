@@ -3,6 +3,7 @@
 #
 #   packaging/setup.sh build         what a build needs: packages, toolchain, RocksDB
 #   packaging/setup.sh test          the same and the phones the tests use
+#   packaging/setup.sh bench         the same and what captures packets
 #   packaging/setup.sh run CMD ...   CMD with the prepared library in its environment
 #
 # Does nothing, within a fraction of a second, when everything is there. RocksDB is
@@ -15,6 +16,7 @@ cache=${STROWGER_CACHE:-${XDG_CACHE_HOME:-${HOME:?HOME is not set}/.cache}/strow
 
 build_packages=(g++ make libclang-dev ccache)
 test_packages=(sip-tester baresip-core iproute2 nftables procps)
+bench_packages=(tshark)
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
@@ -138,9 +140,10 @@ use_rocksdb() {
 }
 
 case ${1:-} in
-build | test)
+build | test | bench)
     need_packages "the build" "${build_packages[@]}"
     [ "$1" = build ] || need_packages "the tests" "${test_packages[@]}"
+    [ "$1" != bench ] || need_packages "measuring" "${bench_packages[@]}"
     choose_toolchain
     [ -n "${ROCKSDB_LIB_DIR:-}" ] || prepare_rocksdb
     ;;
@@ -153,6 +156,6 @@ run)
     exec "$@"
     ;;
 *)
-    fail "usage: packaging/setup.sh build | test | run COMMAND ..."
+    fail "usage: packaging/setup.sh build | test | bench | run COMMAND ..."
     ;;
 esac
