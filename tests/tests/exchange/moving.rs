@@ -292,3 +292,45 @@ fn a_phone_behind_a_nat_and_a_carrier_of_one_address_talk_on() {
     assert_eq!(trunks[0]["in_use"], 0, "{trunks:#?}");
     assert!(cluster.panics().is_empty(), "{:#?}", cluster.panics());
 }
+
+#[test]
+fn who_is_cut_off_gives_its_address_up_when_another_announces_it() {
+    let Some(cluster) = Apart::start(&site(), &passwords()) else {
+        return;
+    };
+    let alone = cluster.leader() % 3 + 1;
+    let at = (1..=3).find(|at| holder(&cluster, *at) == alone);
+    let at = at.expect("each node holds an address");
+    let (caller, called) = (phone(at, "1007", 440), phone(at, "1008", 620));
+    let talking = caller.call(moving(at), "1008");
+    assert!(talking.answered(SOON), "{:?}", talking.view());
+    let talked_to = called.incoming(0, SOON).expect("it was answered there");
+    hears(&talking, 620, "the caller hears");
+    hears(&talked_to, 440, "the called hears");
+
+    println!("node {alone} loses the others, and phones reach all of them");
+    for call in [&talking, &talked_to] {
+        call.audio().reset();
+    }
+    cluster.isolate(alone);
+    eventually(SOON, "it gives its address up", || {
+        let said = "another node announces this service address: it is given up";
+        let log = cluster.log(alone);
+        let said = log.iter().any(|event| event["fields"]["message"] == said);
+        (said && !cluster.addresses(alone).contains(&moving(at).ip())).then_some(())
+    });
+    for (call, hz) in [(&talking, 620), (&talked_to, 440)] {
+        call.audio().forget();
+        hears(call, hz, "they talk on by way of the new holder");
+        let gap = call.audio().counts().gap_max.as_millis();
+        println!("  nothing was heard for {gap} ms");
+    }
+
+    println!("and when it reaches the others again, the call has one owner and one record");
+    cluster.rejoin(alone);
+    cluster.wait_at_home();
+    talked_to.hang_up();
+    talking.ended(SOON).expect("the caller is told");
+    one_record(&cluster, "1007");
+    assert!(cluster.panics().is_empty(), "{:#?}", cluster.panics());
+}
