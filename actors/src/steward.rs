@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use strowger_core::ids::NodeId;
 use strowger_core::ports::IncarnationNumber;
-use strowger_core::state::SharedState;
 use strowger_core::state::command::{Command, Reply};
+use strowger_core::state::{FEATURE_LEVEL, SharedState};
 use strowger_core::time::TimeMs;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -89,6 +89,7 @@ impl Steward {
             incarnation,
             address: self.address,
             version: self.version.to_owned(),
+            level: FEATURE_LEVEL,
         };
         match self.desk.propose(&command, PROPOSE).await {
             Ok(Reply::Done) => info!(node = %self.node, incarnation, "this node is up"),
@@ -119,6 +120,26 @@ impl Steward {
             if let Err(why) = self.desk.propose(&command, PROPOSE).await {
                 debug!(%node, %why, "the node is not declared down yet");
             }
+        }
+    }
+
+    /// As leader, puts the highest feature level in force that every node reads.
+    pub async fn raise(&self) {
+        if !self.standing.leads() {
+            return;
+        }
+        let (level, in_force) = {
+            let state = self.state.read();
+            (state.level_read(), state.meta.feature_level)
+        };
+        let level = level.map_or(0, |level| level.min(FEATURE_LEVEL));
+        if level <= in_force {
+            return;
+        }
+        match self.desk.propose(&Command::Raise { level }, PROPOSE).await {
+            Ok(Reply::Done) => info!(level, "every node reads this feature level: it is in force"),
+            Ok(other) => warn!(?other, level, "the feature level is not raised"),
+            Err(why) => debug!(%why, level, "the feature level is not raised yet"),
         }
     }
 

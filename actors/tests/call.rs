@@ -192,6 +192,7 @@ impl Bench {
             incarnation: 1,
             address: site::address(1),
             version: String::from("1"),
+            level: strowger_core::state::FEATURE_LEVEL,
         });
         bench.commit(&Command::SiteApply(SiteApply {
             site: Arc::new(site),
@@ -296,6 +297,7 @@ impl Bench {
             incarnation: 2,
             address: site::address(1),
             version: String::from("1"),
+            level: strowger_core::state::FEATURE_LEVEL,
         });
         let wake = strowger_core::state::Wake::Call(call);
         self.switchboard.wake(&wake);

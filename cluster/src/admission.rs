@@ -18,7 +18,7 @@ use crate::store::{Family, Store, decode, encode, unseal};
 
 /// A join token as the cluster knows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Token {
+pub(crate) struct Token {
     /// The number it is for, if that was settled when it was made.
     node: Option<NodeNumber>,
     expires_ms: u64,

@@ -468,7 +468,7 @@ async fn start(
         return Err(OpenError::Outdated { store: seen, lives });
     }
     if let Some(forgot) = vouch::remembered(&store)? {
-        return Err(OpenError::Forgot(forgot));
+        return Err(OpenError::Aside(forgot));
     }
     let incarnation = store.next_incarnation()?;
     identity::note_life(&config.data_dir, incarnation)?;
@@ -498,7 +498,11 @@ async fn start(
         applier.clone(),
     )
     .await
-    .map_err(|error| OpenError::Agreement(error.to_string()))?;
+    // What was committed before is applied at once.
+    .map_err(|error| match outputs.beyond.get() {
+        Some(level) => OpenError::Aside(StandAside::TooOld(*level)),
+        None => OpenError::Agreement(error.to_string()),
+    })?;
     let (events, _) = broadcast::channel(limits::EVENTS_QUEUED_MAX);
     let (pump, queue) = mpsc::channel(limits::PROPOSALS_WAITING_MAX);
     let core = Arc::new(Core {
@@ -546,6 +550,7 @@ fn unrepairable(error: StoreError) -> OpenError {
                 why: format!("{}: {source}", path.display()),
             }
         }
+        StoreError::Beyond(level) => OpenError::Aside(StandAside::TooOld(level)),
         error => error.into(),
     }
 }

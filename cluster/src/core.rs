@@ -269,9 +269,11 @@ pub async fn follow_raft(core: Arc<Core>, deaths: mpsc::Sender<NodeNumber>) {
         if let Err(error) = running
             && !core.stop.is_cancelled()
         {
-            // Agreement ends because of the store: that is what an operator has to know.
+            // Agreement ends because of what it applies to: that is what an operator has to know.
             let fault = core.store.fault().raised().map(StandAside::Store);
-            core.stand_aside(fault.unwrap_or_else(|| StandAside::Agreement(error.to_string())));
+            let beyond = core.outputs.beyond.get().copied().map(StandAside::TooOld);
+            let why = fault.or(beyond);
+            core.stand_aside(why.unwrap_or_else(|| StandAside::Agreement(error.to_string())));
         }
         tokio::select! {
             () = core.stop.cancelled() => return,

@@ -38,6 +38,10 @@ pub enum StoreError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The rows, or an entry that was committed, are of a feature level this program does not
+    /// read.
+    #[error("feature level {0} is not read")]
+    Beyond(u32),
     /// The store has been closed.
     #[error("the store is closed")]
     Closed,
@@ -122,9 +126,9 @@ pub enum OpenError {
         /// Lives the node has had.
         lives: u64,
     },
-    /// Peers found in an earlier life that this node has forgotten something.
+    /// This node can never take part on this data, or not with this program.
     #[error("{0}")]
-    Forgot(StandAside),
+    Aside(StandAside),
     /// Agreement could not start.
     #[error("SW0425: agreement could not start: {0}")]
     Agreement(String),

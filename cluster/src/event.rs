@@ -56,6 +56,9 @@ pub enum StandAside {
         /// The entry it acknowledged.
         index: u64,
     },
+    /// The cluster has gone on to a feature level this program does not read.
+    #[error("SW0427: the cluster is at feature level {0}, which this program does not read")]
+    TooOld(u32),
     /// This node was removed from the cluster.
     #[error("SW0404: this node was removed from the cluster")]
     Removed,

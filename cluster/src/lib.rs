@@ -26,6 +26,8 @@ pub mod copy;
 mod core;
 pub mod error;
 pub mod event;
+#[cfg(test)]
+mod frozen;
 pub mod identity;
 pub mod limits;
 mod liveness;

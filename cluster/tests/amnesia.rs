@@ -67,7 +67,7 @@ fn an_old_copy_put_back_gives_no_majority_to_anybody() {
     for _ in 0..3 {
         let config = common::config(nodes[old].dir.path(), nodes[old].address);
         let error = Cluster::open(config, Counter::default()).err();
-        let forgot = matches!(error, Some(OpenError::Forgot(StandAside::Forgot { .. })));
+        let forgot = matches!(error, Some(OpenError::Aside(StandAside::Forgot { .. })));
         assert!(forgot, "{error:?}");
     }
     // The one that lacks the entry finds no majority with it, whatever it asks.

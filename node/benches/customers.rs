@@ -149,6 +149,7 @@ fn main() {
             incarnation: 1,
             address: address.ip(),
             version: "1".to_owned(),
+            level: strowger_core::state::FEATURE_LEVEL,
         };
         let site = Command::SiteApply(SiteApply {
             site: Arc::new(site::site()),

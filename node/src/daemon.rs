@@ -234,7 +234,8 @@ impl Node {
                 Some(
                     why @ (StandAside::Removed
                     | StandAside::StateDiffers { .. }
-                    | StandAside::Forgot { .. }),
+                    | StandAside::Forgot { .. }
+                    | StandAside::TooOld(_)),
                 ) => return why,
                 _ => tokio::time::sleep(Duration::from_millis(100)).await,
             }

@@ -202,6 +202,7 @@ fn remedy(code: &str) -> Option<&'static str> {
         "SW0407" | "SW0426" => {
             Some("remove the node from the cluster, clear its data folder and join it anew")
         }
+        "SW0427" => Some("install the version the other nodes run, and start it on the same data"),
         "SW0410" => Some("run `strowgerd init` or `strowgerd join` first"),
         "SW0411" => Some("run it, or name another data folder"),
         "SW0420" => Some("end that one, or name another data folder"),

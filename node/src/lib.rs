@@ -30,6 +30,8 @@ pub mod document;
 pub mod fault;
 pub mod figures;
 pub mod founding;
+#[cfg(test)]
+mod frozen;
 pub mod limits;
 pub mod logging;
 pub mod metrics;

@@ -44,7 +44,7 @@ pub struct Credentials {
 
 /// The same as sealed: hashes as bytes, since a site carries thousands of them.
 #[derive(Serialize, Deserialize)]
-struct Hashes {
+pub(crate) struct Hashes {
     realm: String,
     md5: [u8; 16],
     sha256: [u8; 32],

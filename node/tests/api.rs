@@ -86,6 +86,7 @@ async fn bench() -> Bench {
         incarnation: cluster.incarnation(),
         address: config.listen.address,
         version: "test".to_owned(),
+        level: strowger_core::state::FEATURE_LEVEL,
     };
     cluster
         .propose(encode_command(&up), Duration::from_secs(10))

@@ -219,6 +219,14 @@ pub struct Proposal {
 /// One instance per group, called from one thread. Entries arrive in log order,
 /// each exactly once per life of the process.
 pub trait Machine: Send + 'static {
+    /// The feature level that the rows, or the proposals of the next entry, need, when this
+    /// program does not read it: nothing may be applied then. Asked before each entry, and
+    /// with no proposals after each [`Machine::restore`].
+    fn beyond(&self, batch: &[Proposal]) -> Option<u32> {
+        let _ = batch;
+        None
+    }
+
     /// Applies the proposals of one entry and returns one encoded reply for each,
     /// in order. Must be a pure function of the machine's state, `rows` and the
     /// arguments.

@@ -6,8 +6,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use futures_util::{Stream, StreamExt};
 use openraft::entry::{RaftEntry, RaftPayload};
@@ -15,7 +15,7 @@ use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use rocksdb::WriteBatch;
 use serde::{Deserialize, Serialize};
-use strowger_core::ports::{Machine, Meta};
+use strowger_core::ports::{Machine, Meta, Proposal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::snapshot::{Chunk, Pin, SnapshotRows, Staged};
@@ -77,6 +77,8 @@ pub struct ApplyOutputs {
     pub applied: Arc<watch::Sender<u64>>,
     /// Counters.
     pub figures: Arc<ApplyFigures>,
+    /// The feature level at which applying has ended.
+    pub beyond: Arc<OnceLock<u32>>,
 }
 
 impl Default for ApplyOutputs {
@@ -84,6 +86,7 @@ impl Default for ApplyOutputs {
         Self {
             applied: Arc::new(watch::Sender::new(0)),
             figures: Arc::default(),
+            beyond: Arc::default(),
         }
     }
 }
@@ -220,10 +223,21 @@ impl Worker {
         self.overlay = Overlay::new(self.rows.clone());
         self.machine.restore(&self.rows);
         self.check_fault()?;
+        self.check_level(&[])?;
         self.outputs
             .applied
             .send_replace(self.applied.log_id.map_or(0, |id| id.index));
         Ok(())
+    }
+
+    /// Ends applying before what this program does not read.
+    fn check_level(&self, proposals: &[Proposal]) -> Result<(), StoreError> {
+        match self.machine.beyond(proposals) {
+            Some(level) => Err(StoreError::Beyond(
+                *self.outputs.beyond.get_or_init(|| level),
+            )),
+            None => Ok(()),
+        }
     }
 
     fn check_fault(&self) -> Result<(), StoreError> {
@@ -240,9 +254,19 @@ impl Worker {
         self.check_fault()?;
         let mut batch = WriteBatch::default();
         let mut answers = Vec::new();
-        let count = entries.len() as u64;
+        let mut count = 0;
+        let mut ended = Ok(());
         for (entry, responder) in entries {
-            let replies = self.apply_entry(&entry, &mut batch)?;
+            let replies = match self.apply_entry(&entry, &mut batch) {
+                Ok(replies) => replies,
+                Err(error @ StoreError::Beyond(_)) => {
+                    // What is before it stands: a newer program goes on from there.
+                    ended = Err(error);
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
+            count += 1;
             self.applied.log_id = Some(entry.log_id());
             if let Some(responder) = responder {
                 answers.push((responder, replies));
@@ -265,7 +289,7 @@ impl Worker {
         for (responder, replies) in answers {
             responder.send(replies);
         }
-        Ok(())
+        ended
     }
 
     fn apply_entry(
@@ -288,6 +312,7 @@ impl Worker {
                     index: entry.index(),
                     stamp_ms: *stamp_ms,
                 };
+                self.check_level(proposals)?;
                 let replies = self.machine.apply(&mut self.overlay, meta, proposals);
                 let figures = &self.outputs.figures;
                 figures

@@ -5,11 +5,12 @@
 pub mod child;
 
 use std::collections::BTreeMap;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use strowger_cluster::{Cluster, ClusterConfig, Role, identity};
+use strowger_cluster::{Cluster, ClusterConfig, OpenError, Role, identity};
 use strowger_core::ports::{Machine, Meta, Outcome, Proposal, Proposer, Rows, RowsRead, Table};
 
 /// Counts commands per key and keeps the last reply of each proposer, as the real
@@ -17,11 +18,36 @@ use strowger_core::ports::{Machine, Meta, Outcome, Proposal, Proposer, Rows, Row
 #[derive(Default)]
 pub struct Counter {
     total: u64,
+    /// The feature level its program reads; 0 reads every.
+    pub reads: u32,
+    level: u32,
+}
+
+impl Counter {
+    /// One of a program that reads this feature level, which `level=N` puts in force.
+    pub fn reading(reads: u32) -> Self {
+        Self {
+            reads,
+            ..Self::default()
+        }
+    }
+}
+
+fn raised_to(command: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(command).ok()?;
+    text.strip_prefix("level=")?.parse().ok()
 }
 
 const TOTAL: &[u8] = b"total";
+const LEVEL: &[u8] = b"level";
 
 impl Machine for Counter {
+    fn beyond(&self, batch: &[Proposal]) -> Option<u32> {
+        let raised = batch.iter().filter_map(|one| raised_to(&one.command));
+        let level = raised.chain([self.level]).max();
+        level.filter(|level| self.reads > 0 && *level > self.reads)
+    }
+
     fn apply(&mut self, rows: &mut dyn Rows, meta: Meta, batch: &[Proposal]) -> Vec<Vec<u8>> {
         batch
             .iter()
@@ -32,6 +58,8 @@ impl Machine for Counter {
     fn restore(&mut self, rows: &dyn RowsRead) {
         let total = rows.get(Table::Meta, TOTAL).unwrap_or_default();
         self.total = String::from_utf8_lossy(&total).parse().unwrap_or(0);
+        let level = rows.get(Table::Meta, LEVEL).unwrap_or_default();
+        self.level = String::from_utf8_lossy(&level).parse().unwrap_or(0);
     }
 
     fn published(&mut self, _: u64) {}
@@ -57,6 +85,10 @@ impl Counter {
         rows.put(Table::Call, key.as_bytes(), value.as_bytes().to_vec());
         rows.put(Table::Cdr, key.as_bytes(), value.as_bytes().to_vec());
         self.total += 1;
+        if let Some(level) = raised_to(&proposal.command) {
+            self.level = level;
+            rows.put(Table::Meta, LEVEL, level.to_string().into_bytes());
+        }
         rows.put(Table::Meta, TOTAL, self.total.to_string().into_bytes());
         let reply = format!("{}@{}", self.total, meta.index).into_bytes();
         rows.put(Table::Reply, id.as_bytes(), reply.clone());
@@ -64,10 +96,21 @@ impl Counter {
     }
 }
 
-/// A free address on 127.0.0.1 for both UDP and TCP.
+/// A free address for both UDP and TCP, at a loopback address of its own: while the node is
+/// closed, nobody else's socket gets its port.
 pub fn free_address() -> SocketAddr {
+    static NODES: AtomicU32 = AtomicU32::new(1);
     loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").expect("bind tcp");
+        let node = NODES.fetch_add(1, Ordering::Relaxed) % 250;
+        let process = std::process::id() % (100 * 250);
+        let part = |number: u32| u8::try_from(number).expect("below 256");
+        let own = [
+            127,
+            part(100 + process / 250),
+            part(process % 250),
+            part(node),
+        ];
+        let tcp = TcpListener::bind((Ipv4Addr::from(own), 0)).expect("bind tcp");
         let address = tcp.local_addr().expect("address");
         if UdpSocket::bind(address).is_ok() {
             return address;
@@ -101,9 +144,18 @@ impl Node {
     }
 
     pub fn open(&mut self, tune: impl Fn(&mut ClusterConfig)) {
+        self.try_open(tune, Counter::default()).expect("open");
+    }
+
+    pub fn try_open(
+        &mut self,
+        tune: impl Fn(&mut ClusterConfig),
+        machine: Counter,
+    ) -> Result<(), OpenError> {
         let mut config = config(self.dir.path(), self.address);
         tune(&mut config);
-        self.cluster = Some(Cluster::open(config, Counter::default()).expect("open"));
+        self.cluster = Some(Cluster::open(config, machine)?);
+        Ok(())
     }
 
     pub fn close(&mut self) {

@@ -168,6 +168,7 @@ impl Office {
                 StandAside::StateDiffers { .. } => "SW0403",
                 StandAside::Removed => "SW0404",
                 StandAside::Forgot { .. } => "SW0407",
+                StandAside::TooOld(_) => "SW0427",
             };
             let text = why.to_string();
             let what = text

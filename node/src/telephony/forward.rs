@@ -22,7 +22,7 @@ pub const MARK: u8 = b'S';
 
 /// What one node asks another to do.
 #[derive(Serialize, Deserialize)]
-enum Forward {
+pub(crate) enum Forward {
     /// Take this message in for one of your legs.
     TakeIn { flow: Flow, raw: Vec<u8> },
     /// Send this from an address you hold.

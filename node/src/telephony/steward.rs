@@ -66,6 +66,7 @@ pub async fn keep(shared: Arc<Shared>, wakes: WakeHub) {
     loop {
         steward.announce().await;
         steward.declare().await;
+        steward.raise().await;
         tokio::select! {
             // A lagging reader loses events, not state: it looks again at once.
             _ = events.recv() => {}

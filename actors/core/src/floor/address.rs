@@ -22,6 +22,8 @@ pub struct NodeRow {
     pub address: IpAddr,
     /// Version of its program.
     pub version: String,
+    /// The feature level its program reads.
+    pub level: u32,
     /// True from `NodeUp` to `NodeDown`.
     pub up: bool,
     /// True while it takes no new addresses and gives its own away.

@@ -22,8 +22,13 @@ impl State {
         id: NodeId,
         incarnation: u64,
         address: IpAddr,
-        version: String,
+        (version, level): (String, u32),
     ) -> Reply {
+        let in_force = self.meta.feature_level;
+        if level < in_force {
+            let why = format!("{id} reads feature level {level}, {in_force} is in force");
+            return Reply::Refused(Refusal::Conflict(why));
+        }
         match self.nodes.get(&id) {
             Some(known) if known.diverged.is_some() => {
                 let why = format!("the state of {id} was found wrong; remove it and join anew");
@@ -55,6 +60,7 @@ impl State {
             incarnation,
             address,
             version,
+            level,
             up: true,
             draining,
             since,
@@ -84,6 +90,26 @@ impl State {
         if is_new_life {
             self.move_calls(id);
         }
+        self.batch.wakes.push(Wake::Cluster);
+        Reply::Done
+    }
+
+    /// The feature level every node reads, dead ones included: they may come back.
+    pub fn level_read(&self) -> Option<u32> {
+        self.nodes.values().map(|node| node.level).min()
+    }
+
+    /// Puts a feature level in force that every node reads.
+    pub(super) fn raise(&mut self, level: u32) -> Reply {
+        if level <= self.meta.feature_level {
+            return Reply::Done;
+        }
+        if self.level_read().is_none_or(|read| read < level) {
+            let why = format!("a node does not read feature level {level}");
+            return Reply::Refused(Refusal::Conflict(why));
+        }
+        self.meta.feature_level = level;
+        self.event("cluster.raised", "", [("level", u64::from(level).into())]);
         self.batch.wakes.push(Wake::Cluster);
         Reply::Done
     }

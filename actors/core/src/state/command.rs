@@ -31,6 +31,8 @@ pub enum Command {
         address: IpAddr,
         /// Its program version.
         version: String,
+        /// The feature level its program reads.
+        level: u32,
     },
     /// A life of a node is over.
     NodeDown {
@@ -116,6 +118,41 @@ pub enum Command {
         /// The address.
         address: IpAddr,
     },
+    /// A feature level is put in force. Proposed by the leader; refused while a node reads
+    /// less. A program that does not read it stops before this entry.
+    Raise {
+        /// The level.
+        level: u32,
+    },
+}
+
+impl Command {
+    /// The feature level from which on it may be proposed. Before, it is refused as unreadable
+    /// everywhere, since nodes may be up that cannot read it.
+    ///
+    /// What a command holds counts as well: whoever adds a variant to [`Action`] or
+    /// [`Observation`] takes the match apart here.
+    pub fn level(&self) -> u32 {
+        match self {
+            Self::Tick
+            | Self::NodeUp { .. }
+            | Self::NodeDown { .. }
+            | Self::SiteApply(_)
+            | Self::Register(_)
+            | Self::CallArrived(_)
+            | Self::CallObserved { .. }
+            | Self::Act { .. }
+            | Self::Crm { .. }
+            | Self::Released { .. }
+            | Self::Compare
+            | Self::HashTold { .. }
+            | Self::PhoneSeen(_)
+            | Self::HoursSet { .. }
+            | Self::Refounded
+            | Self::AddressBarred { .. }
+            | Self::Raise { .. } => 1,
+        }
+    }
 }
 
 /// What may become of customers. Decisions.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::command::{Command, Refusal, Reply};
-use super::{State, decode_row, encode_row};
+use super::{FEATURE_LEVEL, State, decode_row, encode_row};
 use crate::ids::{CallId, TenantId};
 use crate::limits;
 use crate::ports::{IncarnationNumber, Machine, Meta, NodeNumber, Proposal, Rows, RowsRead, Table};
@@ -60,6 +60,7 @@ pub struct ExchangeMachine {
     windows: BTreeMap<NodeNumber, Window>,
     sink: Box<dyn WakeSink>,
     wakes: Vec<Wake>,
+    level: u32,
 }
 
 impl ExchangeMachine {
@@ -70,7 +71,15 @@ impl ExchangeMachine {
             windows: BTreeMap::new(),
             sink,
             wakes: Vec::new(),
+            level: FEATURE_LEVEL,
         }
+    }
+
+    /// The same as a program would have it that reads another feature level.
+    #[must_use]
+    pub fn reading(mut self, level: u32) -> Self {
+        self.level = level;
+        self
     }
 
     /// The kept reply of a repeated request, or a refusal when it is out of the window.
@@ -122,6 +131,15 @@ impl ExchangeMachine {
 }
 
 impl Machine for ExchangeMachine {
+    fn beyond(&self, batch: &[Proposal]) -> Option<u32> {
+        let raised = batch.iter().filter_map(|one| raised_to(&one.command));
+        let level = self.state.read().meta.feature_level;
+        raised
+            .chain([level])
+            .max()
+            .filter(|level| *level > self.level)
+    }
+
     fn apply(&mut self, rows: &mut dyn Rows, meta: Meta, batch: &[Proposal]) -> Vec<Vec<u8>> {
         let shared = self.state.clone();
         let mut state = shared.0.write().unwrap_or_else(PoisonError::into_inner);
@@ -133,8 +151,10 @@ impl Machine for ExchangeMachine {
                 continue;
             }
             let reply = match decode_command(&proposal.command) {
-                Some(command) => state.apply(rows, command),
-                None => Reply::Refused(Refusal::Unreadable),
+                Some(command) if command.level() <= state.meta.feature_level => {
+                    state.apply(rows, command)
+                }
+                Some(_) | None => Reply::Refused(Refusal::Unreadable),
             };
             let reply = encode_reply(&reply);
             self.keep(rows, proposal, &reply);
@@ -214,7 +234,8 @@ impl State {
                 incarnation,
                 address,
                 version,
-            } => self.node_up(node, incarnation, address, version),
+                level,
+            } => self.node_up(node, incarnation, address, (version, level)),
             Command::NodeDown { node, incarnation } => self.node_down(node, incarnation),
             Command::SiteApply(site) => self.site_apply(site),
             Command::Register(register) => self.register(&register),
@@ -246,6 +267,7 @@ impl State {
                 incarnation,
                 address,
             } => self.address_barred(node, incarnation, address),
+            Command::Raise { level } => self.raise(level),
         };
         self.record_contacts(rows);
         self.rebalance();
@@ -278,6 +300,21 @@ pub fn encode_command(command: &Command) -> Vec<u8> {
 /// Decodes a command; `None` when this version does not know it.
 pub fn decode_command(bytes: &[u8]) -> Option<Command> {
     decode_row(bytes)
+}
+
+/// Version and number of [`Command::Raise`], with which its bytes begin: other commands are not
+/// decoded twice.
+const RAISE: [u8; 2] = [1, 16];
+
+/// The feature level a command would put in force.
+fn raised_to(command: &[u8]) -> Option<u32> {
+    if !command.starts_with(&RAISE) {
+        return None;
+    }
+    let Some(Command::Raise { level }) = decode_command(command) else {
+        return None;
+    };
+    Some(level)
 }
 
 fn encode_reply(reply: &Reply) -> Vec<u8> {

@@ -60,8 +60,15 @@ use crate::ids::{
 use crate::site::Site;
 use crate::time::TimeMs;
 
-/// The feature level this program brings. Raised when `apply` changes its results.
+/// The feature level this program reads. Raised when `apply` changes its results, or when a
+/// command, a row or what nodes say to each other gets a form that older programs do not read.
+/// Nothing of a level is written or applied before [`Command::Raise`] has put it in force.
+///
+/// [`Command::Raise`]: command::Command::Raise
 pub const FEATURE_LEVEL: u32 = 1;
+
+/// The feature level every log begins with.
+pub const FEATURE_LEVEL_FIRST: u32 = 1;
 
 /// A key inside one tenant.
 pub type Of<K> = (TenantId, K);
@@ -154,7 +161,7 @@ impl Default for State {
             meta: MetaRow {
                 now: TimeMs(0),
                 index: 0,
-                feature_level: FEATURE_LEVEL,
+                feature_level: FEATURE_LEVEL_FIRST,
                 hash: [0; 16],
             },
             nodes: BTreeMap::new(),

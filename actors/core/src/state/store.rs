@@ -356,7 +356,11 @@ impl State {
     pub(super) fn load(rows: &dyn RowsRead) -> Self {
         let mut state = Self::default();
         if let Some(meta) = rows.get(Table::Meta, META_KEY) {
-            state.meta = decode_row::<MetaRow>(&meta).unwrap_or(state.meta);
+            // Who cannot read even this is older than who wrote it.
+            state.meta = decode_row(&meta).unwrap_or(MetaRow {
+                feature_level: u32::MAX,
+                ..state.meta
+            });
         }
         if let Some(row) = rows.get(Table::Meta, COMPARE_KEY) {
             state.compare = decode_row(&row).unwrap_or_default();

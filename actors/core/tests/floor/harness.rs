@@ -221,6 +221,7 @@ impl World {
             incarnation,
             address: IpAddr::from([127, 0, 2, u8::try_from(node).unwrap_or(0)]),
             version: "0.1.0".to_string(),
+            level: strowger_core::state::FEATURE_LEVEL,
         })
     }
 
