@@ -197,10 +197,12 @@ impl Worker {
                 Ask::Position(tell) => drop(tell.send(self.applied.clone())),
                 Ask::Apply { entries, done } => {
                     let result = self.apply(entries);
+                    self.note_fault(result.as_ref().err());
                     drop(done.send(result.map_err(io::Error::other)));
                 }
                 Ask::Install { meta, rows, done } => {
                     let result = self.receive(meta, rows);
+                    self.note_fault(result.as_ref().err());
                     if let Err(error) = &result {
                         tracing::error!(%error, "a snapshot could not be installed");
                     }
@@ -237,6 +239,15 @@ impl Worker {
                 *self.outputs.beyond.get_or_init(|| level),
             )),
             None => Ok(()),
+        }
+    }
+
+    /// Says first why agreement is about to end, so that it is told as what it is.
+    fn note_fault(&self, error: Option<&StoreError>) {
+        if let Some(error) = error
+            && !matches!(error, StoreError::Beyond(_))
+        {
+            self.store.fault().raise(error);
         }
     }
 
