@@ -8,12 +8,14 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use strowger_core::ports::{
     IncarnationNumber, Machine, NodeNumber, Outcome, ProposeFuture, Proposer, RequestId, RowsRead,
 };
+use tokio::runtime::Runtime;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -69,9 +71,9 @@ pub struct Cluster {
 
 /// What ends with the node.
 struct Owner {
-    runtime: Mutex<Option<tokio::runtime::Runtime>>,
+    runtime: Mutex<Option<Runtime>>,
     handle: tokio::runtime::Handle,
-    threads: Mutex<Vec<std::thread::JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
     stop: CancellationToken,
     lock: Mutex<Option<File>>,
 }
@@ -107,24 +109,25 @@ impl Cluster {
         let stop = CancellationToken::new();
         let handle = runtime.handle().clone();
         // The caller may stand on a runtime of its own, where blocking on ours panics.
+        let threads = Mutex::default();
         let started = std::thread::scope(|scope| {
-            let starting = start(config, identity, machine, stop.clone());
+            let starting = start(config, identity, machine, stop.clone(), &threads);
             scope.spawn(|| handle.block_on(starting)).join()
         });
         let started = started
             .unwrap_or_else(|_| Err(OpenError::Agreement("starting failed badly".to_owned())));
-        let (core, threads) = match started {
-            Ok(started) => started,
+        let core = match started {
+            Ok(core) => core,
             Err(error) => {
                 stop.cancel();
-                runtime.shutdown_background();
+                end(Some(runtime), threads.into_inner());
                 return Err(error);
             }
         };
         let owner = Owner {
             runtime: Mutex::new(Some(runtime)),
             handle,
-            threads: Mutex::new(threads),
+            threads,
             stop,
             lock: Mutex::new(Some(lock)),
         };
@@ -151,28 +154,13 @@ impl Cluster {
         if ended.recv_timeout(Duration::from_secs(3)).is_err() {
             tracing::warn!("agreement did not end in time");
         }
-        let runtime = self.owner.runtime.lock().take();
-        if let Some(runtime) = runtime {
-            // On a thread of its own, because the caller may stand on a runtime.
-            let ending =
-                std::thread::spawn(move || runtime.shutdown_timeout(Duration::from_secs(3)));
-            let _ = ending.join();
-        }
         let Self { core, owner } = self;
-        // The threads of log and apply end when nobody can ask them any more.
         drop(core);
-        let until = std::time::Instant::now() + Duration::from_secs(3);
-        for thread in owner.threads.lock().drain(..) {
-            // Another clone of the handle may still be able to ask.
-            while !thread.is_finished() && std::time::Instant::now() < until {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            if !thread.is_finished() {
-                tracing::warn!("the store stays open while other handles of this node live");
-            } else if thread.join().is_err() {
-                tracing::error!("a thread of the store ended badly");
-            }
-        }
+        let (runtime, threads) = (
+            owner.runtime.lock().take(),
+            owner.threads.lock().split_off(0),
+        );
+        end(runtime, threads);
         owner.lock.lock().take();
     }
 
@@ -443,14 +431,35 @@ pub(crate) fn lock(data_dir: &Path) -> Result<File, OpenError> {
     }
 }
 
-type Started = (Arc<Core>, Vec<std::thread::JoinHandle<()>>);
+/// Ends a runtime and then the threads of log and apply, which end when nobody can ask them
+/// any more: the store is closed when this returns.
+fn end(runtime: Option<Runtime>, threads: Vec<JoinHandle<()>>) {
+    if let Some(runtime) = runtime {
+        // On a thread of its own, because the caller may stand on a runtime.
+        let ending = std::thread::spawn(move || runtime.shutdown_timeout(Duration::from_secs(3)));
+        let _ = ending.join();
+    }
+    let until = std::time::Instant::now() + Duration::from_secs(3);
+    for thread in threads {
+        // Another clone of the handle may still be able to ask.
+        while !thread.is_finished() && std::time::Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if !thread.is_finished() {
+            tracing::warn!("the store stays open while other handles of this node live");
+        } else if thread.join().is_err() {
+            tracing::error!("a thread of the store ended badly");
+        }
+    }
+}
 
 async fn start(
     config: ClusterConfig,
     identity: Arc<Identity>,
     machine: impl Machine,
     stop: CancellationToken,
-) -> Result<Started, OpenError> {
+    threads: &Mutex<Vec<JoinHandle<()>>>,
+) -> Result<Arc<Core>, OpenError> {
     let group = GroupId::FIRST;
     let settings = raft::settings(&config).map_err(OpenError::Agreement)?;
     // Both halves of the port first: a node that cannot be reached must not touch data.
@@ -473,7 +482,8 @@ async fn start(
     let incarnation = store.next_incarnation()?;
     identity::note_life(&config.data_dir, incarnation)?;
     let syncs = Arc::new(AtomicU64::new(0));
-    let (log, log_thread) = LogStore::open(store.clone(), group, syncs.clone())?;
+    let (log, thread) = LogStore::open(store.clone(), group, syncs.clone())?;
+    threads.lock().push(thread);
     let outputs = ApplyOutputs::default();
     let applier = Applier::start(
         store.clone(),
@@ -482,7 +492,8 @@ async fn start(
         &config.data_dir,
         outputs.clone(),
     );
-    let (applier, apply_thread) = applier.map_err(unrepairable)?;
+    let (applier, thread) = applier.map_err(unrepairable)?;
+    threads.lock().push(thread);
     for (node, address) in &identity.seeds {
         transport.set_address(*node, address);
     }
@@ -539,7 +550,7 @@ async fn start(
     });
     found(&core).await?;
     run(&core, listener, queue);
-    Ok((core, vec![log_thread, apply_thread]))
+    Ok(core)
 }
 
 /// An installation that cannot be resumed has its own error; the rest are the store's.
