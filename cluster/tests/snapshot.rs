@@ -49,8 +49,11 @@ fn a_node_far_behind_gets_a_snapshot() {
     wait("it has the same rows", || {
         rows(nodes[late].cluster()) == rows(nodes[other].cluster())
     });
-    // One is enough; where the leader purges on while it installs, a newer one follows.
-    assert_ne!(nodes[late].cluster().figures().snapshots_installed, 0);
+    // One is enough; where the leader purges on while it installs, a newer one follows. It is
+    // counted after its rows can be read.
+    wait("a snapshot was installed", || {
+        nodes[late].cluster().figures().snapshots_installed > 0
+    });
     write(nodes[late].cluster(), "goes-on");
     nodes[late].close();
     nodes[late].open(small_log);
