@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use strowger_core::call::{CallRow, Cause, Seen, Stage};
+use strowger_core::call::{CallRow, Cause, LegRole, LegRow, Seen, Stage};
 use strowger_core::ids::{CallId, LegId, NodeId};
 use strowger_core::ivr::speech::{Announcement, Key};
-use strowger_core::outstanding::{Audio, CallObserved, Effect, Phase, outstanding, whispered};
+use strowger_core::outstanding::{
+    Audio, CallObserved, Effect, LegObserved, Phase, outstanding, whispered,
+};
 use strowger_core::state::SharedState;
 use strowger_core::state::command::{Command, Observation, Refusal, Reply};
 use tokio::time::Instant;
@@ -32,6 +34,8 @@ pub enum CallMessage {
     Look,
     /// Something happened to a leg.
     Leg(LegId, LegEvent),
+    /// The call was admitted here after all, with this leg of the caller.
+    Admitted(LegId),
     /// A proposal made in this tenure came back.
     Proposed(u32, Result<Reply, DeskError>),
     /// Observations may be proposed again.
@@ -158,6 +162,9 @@ impl Actor for CallActor {
         match message {
             CallMessage::Look => {}
             CallMessage::Leg(leg, event) => state.leg_event(leg, event, &myself),
+            CallMessage::Admitted(leg) => {
+                state.observed.legs.insert(leg, LegObserved::default());
+            }
             CallMessage::Proposed(tenure, result) if tenure == state.tenure => {
                 state.proposed(result, &myself);
             }
@@ -532,6 +539,7 @@ impl CallState {
         }
         if here && before.is_none() {
             self.observed.greeted = self.has_been_greeted(row);
+            self.miss_caller(row);
             return true;
         }
         let observed = std::mem::take(&mut self.observed);
@@ -558,6 +566,32 @@ impl CallState {
             let row = state.addresses.get(&address);
             row.is_none_or(|row| row.epoch != epoch || row.holder != Some(self.context.node))
         })
+    }
+
+    /// A call that was committed and never admitted has nobody at its beginning: its caller
+    /// was refused while nobody knew what became of the commit. No phone rings for him.
+    fn miss_caller(&mut self, row: &CallRow) {
+        let incoming = |leg: &&LegRow| leg.role == LegRole::Caller && leg.target.is_none();
+        let fresh = row.caller().filter(incoming);
+        let fresh = fresh.filter(|leg| leg.seen == Seen::Fresh && !row.moved);
+        let Some(caller) = fresh.map(|leg| leg.id) else {
+            return;
+        };
+        if !self.observed.legs.contains_key(&caller) {
+            // An actor that failed may have left the leg.
+            self.end(caller, Cause::FAILURE);
+            self.never_began(caller, Cause::FAILURE);
+        }
+    }
+
+    /// Nobody will report the end of what never began.
+    fn never_began(&mut self, leg: LegId, cause: Cause) {
+        self.phase(leg, Phase::Gone);
+        self.outbox.push(Observation::LegEnded {
+            leg,
+            sip_call_id: String::new(),
+            cause,
+        });
     }
 
     /// What was observed here and stays true whoever has the call is said once more, and
@@ -627,12 +661,7 @@ impl CallState {
                 let patient = since.elapsed() < limits::RESUME_MAX;
                 if since.elapsed() > limits::RESUME_GIVEN_UP {
                     warn!(call = %self.call, %leg, "a leg cannot be taken up here");
-                    self.phase(leg, Phase::Gone);
-                    self.outbox.push(Observation::LegEnded {
-                        leg,
-                        sip_call_id: String::new(),
-                        cause: Cause::FAILURE,
-                    });
+                    self.never_began(leg, Cause::FAILURE);
                     return true;
                 }
                 if self.resuming || !legs.resume(row, leg, patient) {
@@ -678,13 +707,7 @@ impl CallState {
                 let unsent = self.is_unsent(row, leg);
                 self.end(leg, cause);
                 if unsent {
-                    // Nobody will report the end of what never began.
-                    self.phase(leg, Phase::Gone);
-                    self.outbox.push(Observation::LegEnded {
-                        leg,
-                        sip_call_id: String::new(),
-                        cause,
-                    });
+                    self.never_began(leg, cause);
                 }
             }
             Effect::Hear(leg, audio) => {

@@ -112,8 +112,13 @@ impl Switchboard {
         caller: Option<LegId>,
         pass: Option<Pass>,
     ) -> Option<ActorRef<CallMessage>> {
-        if let Some(actor) = self.calls.read().get(&call) {
-            return Some(actor.clone());
+        let running = self.calls.read().get(&call).cloned();
+        if let Some(actor) = running {
+            if let Some(caller) = caller {
+                // It may be stopping just now; then its caller's leg goes with it.
+                let _ = actor.cast(CallMessage::Admitted(caller));
+            }
+            return Some(actor);
         }
         let start = CallStart {
             call,

@@ -213,7 +213,8 @@ impl Bench {
     /// A call from extension 1001, with an actor.
     async fn call(&self, to: &str) -> (CallId, LegId) {
         let (call, leg) = self.arrive(to);
-        self.switchboard.open(call, self.gate.enter()).await;
+        let pass = self.gate.enter().expect("there is room");
+        self.switchboard.admit(call, leg, pass).await;
         (call, leg)
     }
 
@@ -465,7 +466,7 @@ async fn a_caller_who_leaves_while_an_answer_is_under_way_leaves_one_record() {
 #[tokio::test]
 async fn legs_of_a_call_that_is_over_in_the_log_are_ended() {
     let mut bench = Bench::new().await;
-    let (call, _) = bench.call("1090").await;
+    let (call, caller) = bench.call("1090").await;
     let far = bench.far_leg(call);
     bench.expect(&[&format!("invite {}", far.n())]).await;
     bench.commit(&Command::NodeDown {
@@ -475,7 +476,8 @@ async fn legs_of_a_call_that_is_over_in_the_log_are_ended() {
     bench
         .switchboard
         .wake(&strowger_core::state::Wake::Call(call));
-    bench.expect(&[&format!("end {} 200", far.n())]).await;
+    let ends = [caller, far].map(|leg| format!("end {} 200", leg.n()));
+    bench.expect(&ends.each_ref().map(String::as_str)).await;
     bench.event(call, far, ended(Cause::NORMAL));
     bench.expect(&[&format!("forget {}", far.n())]).await;
     let records = bench.exchange.records();
@@ -503,6 +505,22 @@ async fn a_caller_whose_call_is_over_before_it_was_looked_at_is_told_so() {
     bench.expect(&[&format!("end {} 200", caller.n())]).await;
     bench.event(call, caller, ended(Cause::NORMAL));
     bench.expect(&[&format!("forget {}", caller.n())]).await;
+}
+
+#[tokio::test]
+async fn a_call_whose_caller_was_refused_before_its_commit_was_known_rings_nobody() {
+    let mut bench = Bench::new().await;
+    let (call, caller) = bench.arrive("1090");
+    // The sweep over calls without an actor has found it.
+    bench.switchboard.open(call, bench.gate.enter()).await;
+    bench.expect(&[&format!("end {} 503", caller.n())]).await;
+    bench.over(call).await;
+    let records = bench.exchange.records();
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0].disposition, Disposition::Abandoned);
+    while let Ok(asked) = bench.told.try_recv() {
+        assert!(!asked.starts_with("invite"), "{asked}");
+    }
 }
 
 #[tokio::test]
