@@ -74,16 +74,10 @@ pub struct Steward {
 impl Steward {
     /// Says that this node is up, when the state does not know it.
     pub async fn announce(&self) {
-        let incarnation = self.standing.incarnation();
-        let known = self
-            .state
-            .read()
-            .nodes
-            .get(&self.node)
-            .is_some_and(|node| node.up && node.incarnation == incarnation);
-        if known || !self.standing.lease_valid() {
+        if self.is_up() || !self.standing.lease_valid() {
             return;
         }
+        let incarnation = self.standing.incarnation();
         let command = Command::NodeUp {
             node: self.node,
             incarnation,
@@ -98,9 +92,18 @@ impl Steward {
         }
     }
 
-    /// As leader, declares down whoever has surely died.
+    /// True when the state knows this life of this node to be up.
+    fn is_up(&self) -> bool {
+        let state = self.state.read();
+        let own = state.nodes.get(&self.node).filter(|node| node.up);
+        own.is_some_and(|node| node.incarnation == self.standing.incarnation())
+    }
+
+    /// As leader, declares down whoever has surely died. Who is not up itself waits until it
+    /// is: when every node has died, the calls of the last one declared down would find no
+    /// heir.
     pub async fn declare(&self) {
-        if !self.standing.leads() {
+        if !self.standing.leads() || !self.is_up() {
             return;
         }
         let up: Vec<(NodeId, IncarnationNumber)> = {
