@@ -2,7 +2,7 @@
 //! daemon at intervals.
 
 use super::State;
-use crate::call::Stage;
+use crate::call::{CallRow, LegRow, Stage};
 use crate::floor::agent::{Activity, AgentState};
 
 impl State {
@@ -50,6 +50,9 @@ impl State {
             }
             if call.legs.iter().all(|leg| !leg.is_live()) {
                 broken.push(format!("{} has no live leg", call.id));
+            }
+            if let Some(who) = missing_party(call) {
+                broken.push(format!("{} goes on without its {who}", call.id));
             }
             let parting = |leg: &crate::call::LegRow| !leg.is_live() || leg.is_parting();
             if call.recorded && !(call.stage == Stage::Clearing && call.legs.iter().all(parting)) {
@@ -126,5 +129,23 @@ impl State {
                 broken.push(format!("agent {} is at work and signed out", agent.id));
             }
         }
+    }
+}
+
+/// Who has left a call that goes on as if he were there.
+fn missing_party(call: &CallRow) -> Option<&'static str> {
+    let far = match &call.stage {
+        Stage::Bridged { far } => Some(*far),
+        Stage::Waiting | Stage::Ringing { .. } | Stage::Confirming(_) | Stage::Telling { .. } => {
+            None
+        }
+        // Nobody is at the other end yet, or any more.
+        Stage::Dialling { .. } | Stage::Offering { .. } | Stage::Clearing => return None,
+    };
+    let here = |leg: Option<&LegRow>| leg.is_some_and(LegRow::is_live);
+    match far {
+        _ if !here(call.caller()) => Some("caller"),
+        Some(far) if !here(call.leg(far)) => Some("far end"),
+        _ => None,
     }
 }
