@@ -32,8 +32,7 @@ test-long:
 	$(RUN) cargo build --locked --release -p strowger-node -p strowger
 	$(RUN) cargo test --locked --release -p strowger-core --test floor -- \
 	    --ignored --nocapture
-	$(RUN) cargo test --locked --release -p strowger-sim -- --ignored --nocapture \
-	    --skip bugs_put_back
+	$(RUN) cargo test --locked --release -p strowger-sim -- --ignored --nocapture
 	STROWGER_BIN_DIR="$(RELEASE)" $(RUN) cargo test --locked --workspace \
 	    --no-fail-fast -- --ignored --nocapture --test-threads=1 --skip a_fresh_clone --skip a_million \
 	    --skip a_thousand_seeds --skip a_day_with_a_kill --skip bugs_put_back
@@ -46,7 +45,7 @@ sim:
 	$(RUN) cargo run --locked --release -p strowger-sim -- --seeds $(SEEDS) \
 	    $(if $(SEED),--seed $(SEED)) $(if $(HOURS),--hours $(HOURS))
 
-# Known bugs, put back into a copy of the sources: which of them the simulator finds.
+# Known bugs, put back into a copy of the sources, are found by the simulator.
 sim-bugs:
 	@packaging/setup.sh build
 	$(RUN) cargo test --locked --release -p strowger-sim --test bugs -- --ignored --nocapture

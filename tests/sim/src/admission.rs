@@ -138,6 +138,9 @@ fn say(lived: &Lived, far: u64, message: FromExchange) {
 }
 
 fn refuse(lived: &Lived, far: u64, status: u16) {
-    lived.with(|life| life.admitting.remove(&far));
+    lived.with(|life| {
+        life.admitting.remove(&far);
+        life.refused.insert(far, status);
+    });
     say(lived, far, FromExchange::Final(status));
 }

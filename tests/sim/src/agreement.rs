@@ -565,6 +565,9 @@ impl World {
                 command => format!("{command:?}"),
             };
             self.note(&format!("entry {index} of {from:?}: {text} -> {reply:?}"));
+            if let Some(command) = &command {
+                self.note_command(command);
+            }
             if let Some(Reply::Call { call, .. }) = reply {
                 self.arrived.insert(call, index);
             }

@@ -14,21 +14,30 @@ use strowger_core::ports::{RowsRead, Table};
 use strowger_core::state::{SharedState, State, decode_row};
 
 use crate::phones::{Far, Progress, RINGS_MAX};
+use crate::promises::Talks;
 use crate::world::{Event, World};
 
 /// Between two looks, ms.
 const LOOK: u64 = 1_000;
-/// An agent may be at a call that has no live leg to him for so long, ms. It is the time a
-/// phone goes on repeating a BYE that nobody takes.
-const STUCK_MAX: u64 = 36_000;
-/// A call may live on without any live far end for so long, ms: as long as clearing may take.
-const GHOST_MAX: u64 = 45_000;
-/// The same where a far end went away while nobody could be told: a session is refreshed each
+/// What a node that can reach the majority knows is committed within this, ms: one attempt
+/// of a proposal whose outcome stays uncertain because its leader died (2,000), the election
+/// (1,300), two slow syncs (1,800), and the look that finds it.
+const COMMIT_MAX: u64 = 6_000;
+/// An agent may be at a call that a reachable node knows to have left him so long, ms.
+const STUCK_MAX: u64 = COMMIT_MAX;
+/// A call may live on when a reachable node knows that nobody is left in it so long, ms: the
+/// same, and what we end ourselves is given up after 5 s on trunks.
+const GHOST_MAX: u64 = COMMIT_MAX + 5_000;
+/// Both where what the phone says has not got through: the time it goes on repeating a BYE
+/// that nobody takes (32 s), or the calls of the cut-off node that took it have moved and it
+/// tells what it knows when it is back (20 s).
+const UNTOLD_MAX: u64 = 32_000 + COMMIT_MAX;
+/// Both where whoever took what the phone said died with it: a session is refreshed each
 /// 90 s, and what is ended then is cleared.
-const UNHEARD_MAX: u64 = 150_000;
+const UNHEARD_MAX: u64 = 90_000 + COMMIT_MAX + 5_000;
 /// A phone may talk for a call that does not know it so long, ms: until it refreshes its
-/// session and is told.
-const STRAY_MAX: u64 = 100_000;
+/// session, each 60 s, at whoever has its address by then, and is told.
+const STRAY_MAX: u64 = 60_000 + COMMIT_MAX;
 /// A phone may ring for a call that has gone for so long, ms: until it stops by itself, when
 /// whoever was to take its INVITE back has died as well.
 const RINGING_MAX: u64 = RINGS_MAX + 2_000;
@@ -52,6 +61,7 @@ pub struct Checks {
     broken: Option<(&'static str, String)>,
     stuck: Lasting,
     ghosts: Lasting,
+    untold: Lasting,
     unheard: Lasting,
     strays: Lasting,
     ringing: Lasting,
@@ -59,8 +69,10 @@ pub struct Checks {
     overdue: Lasting,
     /// Faults so far.
     pub faults: u64,
-    /// Offers that were answered.
-    pub talks: u64,
+    /// Calls in which two parties have talked.
+    pub talked: u64,
+    /// Calls in which they talk.
+    pub talks: Talks,
 }
 
 impl Checks {
@@ -69,16 +81,34 @@ impl Checks {
         self.broken.is_some()
     }
 
+    /// A second passes that does not count.
+    fn pause(&mut self) {
+        let all = [
+            &mut self.stuck,
+            &mut self.ghosts,
+            &mut self.untold,
+            &mut self.unheard,
+            &mut self.strays,
+            &mut self.ringing,
+            &mut self.doubles,
+            &mut self.overdue,
+        ];
+        for since in all.into_iter().flat_map(|kind| kind.since.values_mut()) {
+            *since += LOOK;
+        }
+    }
+
     /// The property that is broken, and how.
     pub fn broken(&self) -> Option<(&'static str, String)> {
         self.broken.clone()
     }
 
     /// How long anything lasted that must not last, ms, by property.
-    pub fn longest(&self) -> [(&'static str, u64); 7] {
+    pub fn longest(&self) -> [(&'static str, u64); 8] {
         [
             ("stuck-agent", self.stuck.longest),
             ("ghost-call", self.ghosts.longest),
+            ("untold-end", self.untold.longest),
             ("unheard-end", self.unheard.longest),
             ("stray-phone", self.strays.longest),
             ("rings-in-vain", self.ringing.longest),
@@ -100,6 +130,7 @@ impl World {
         if let Some(why) = state.check().into_iter().next() {
             self.broken("rows", format!("entry {index}: {why}"));
         }
+        self.check_talks(index, state);
     }
 
     /// The state of the leader, while agreement works.
@@ -117,7 +148,8 @@ impl World {
         self.after(LOOK, Event::Look);
         self.forget_fars();
         let Some(state) = self.agreed_state() else {
-            return;
+            // Nobody can mend anything now.
+            return self.checks.pause();
         };
         let state = state.read();
         let mut found = Found::default();
@@ -136,9 +168,9 @@ impl World {
             // An agent kept for a customer who is dialled has no leg yet.
             let kept = matches!(call.stage, Stage::Dialling { .. }) && legs().next().is_none();
             if !kept && !legs().any(|leg| self.is_at_phone(leg.id)) {
-                let unheard = legs().any(|leg| self.is_unheard(leg.id));
+                let left = legs().filter(|leg| leg.is_live()).map(|leg| leg.id);
                 let what = format!("{} at {} of epoch {}", agent.id, call.id, call.epoch);
-                found.put(if unheard { "unheard" } else { "stuck" }, what);
+                found.put(self.knowing(left, "stuck"), what);
             }
         }
         let live: BTreeSet<LegId> = state
@@ -166,27 +198,47 @@ impl World {
         fars.any(|far| far.leg == Some(leg) && far.is_live())
     }
 
-    fn is_unheard(&self, leg: LegId) -> bool {
-        let mut fars = self.fars.values();
-        fars.any(|far| far.leg == Some(leg) && far.unheard)
+    /// What it is called that rows count on far ends that have left: `known` where a node
+    /// that can reach the leader has been told of each.
+    fn knowing(&self, left: impl Iterator<Item = LegId>, known: &'static str) -> &'static str {
+        let mut all = true;
+        for leg in left {
+            let far = self.fars.values().find(|far| far.leg == Some(leg));
+            match far {
+                Some(far) if far.unheard => return "unheard",
+                Some(far) => all &= far.heard_by.is_some_and(|by| self.is_reachable(by)),
+                // Nobody was ever rung.
+                None => {}
+            }
+        }
+        if all { known } else { "untold" }
+    }
+
+    /// True for a life that goes on and reaches the leader.
+    fn is_reachable(&self, (node, life): (u64, u64)) -> bool {
+        let own = self.nodes.get(&node).filter(|node| !node.frozen);
+        let lives = own.and_then(|node| node.life.as_ref());
+        let leader = self.agreement.leader.unwrap_or(0);
+        lives.is_some_and(|own| own.incarnation == life)
+            && (node == leader || self.is_linked(node, leader))
     }
 
     fn look_at_call(&self, call: &CallRow, found: &mut Found) {
-        let mut live = call.legs.iter().filter(|leg| leg.is_live());
+        let live = call.legs.iter().filter(|leg| leg.is_live());
         if !live.clone().any(|leg| self.is_at_phone(leg.id)) {
-            let unheard = live.any(|leg| self.is_unheard(leg.id));
+            let left = live.map(|leg| leg.id);
             let what = format!("{} of epoch {} {:?}", call.id, call.epoch, call.stage);
-            found.put(if unheard { "unheard" } else { "ghost" }, what);
+            found.put(self.knowing(left, "ghost"), what);
         }
         // A caller who left is not to be served further.
         let left = call.caller().is_some_and(|leg| {
             leg.role == LegRole::Caller && leg.seen != Seen::Ended && !self.is_at_phone(leg.id)
         });
         if left && call.is_waiting() {
-            let unheard = call.caller().is_some_and(|leg| self.is_unheard(leg.id));
+            let caller = call.caller().map(|leg| leg.id);
             let epoch = call.epoch;
             let what = format!("{} of epoch {epoch} waits without its caller", call.id);
-            found.put(if unheard { "unheard" } else { "ghost" }, what);
+            found.put(self.knowing(caller.into_iter(), "ghost"), what);
         }
     }
 
@@ -229,9 +281,10 @@ impl World {
     fn judge(&mut self, mut found: Found) {
         let now = self.now();
         let checks = &mut self.checks;
-        let kinds: [(&'static str, &'static str, &mut Lasting, u64); 7] = [
+        let kinds: [(&'static str, &'static str, &mut Lasting, u64); 8] = [
             ("stuck", "stuck-agent", &mut checks.stuck, STUCK_MAX),
             ("ghost", "ghost-call", &mut checks.ghosts, GHOST_MAX),
+            ("untold", "untold-end", &mut checks.untold, UNTOLD_MAX),
             ("unheard", "unheard-end", &mut checks.unheard, UNHEARD_MAX),
             ("stray", "stray-phone", &mut checks.strays, STRAY_MAX),
             ("ringing", "rings-in-vain", &mut checks.ringing, RINGING_MAX),
@@ -323,7 +376,7 @@ impl World {
         for (_, value) in disk.scan(Table::Cdr, &[], None, usize::MAX) {
             if let Some(record) = decode_row::<CdrRow>(&value) {
                 *records.entry(record.call).or_default() += 1;
-                self.checks.talks += u64::from(record.talk_ms > 0);
+                self.checks.talked += u64::from(record.talk_ms > 0);
             }
         }
         let twice = records.iter().find(|(_, count)| **count > 1);

@@ -18,6 +18,7 @@
 //! | `operators` | who signs in and out, drains, changes the site |
 //! | `faults` | what goes wrong |
 //! | `checks` | what must hold all the same |
+//! | `promises` | what no entry may do to those who talk |
 //!
 //! Not simulated: SIP and RTP themselves, registrations, RocksDB, QUIC, openraft's messages,
 //! the death watch's sockets. Those have tests of their own with real processes.
@@ -41,6 +42,7 @@ mod node;
 mod operators;
 mod phones;
 mod plan;
+mod promises;
 mod routing;
 mod site;
 mod trace;
@@ -78,7 +80,7 @@ pub struct Outcome {
     /// Elections.
     pub elections: u64,
     /// How long anything lasted that must not last, ms, by property.
-    pub longest: [(&'static str, u64); 7],
+    pub longest: [(&'static str, u64); 8],
 }
 
 /// Runs `plan` from its beginning to its end, or until something is found broken.
@@ -153,7 +155,7 @@ async fn play(plan: Plan) -> Outcome {
         trace: world.trace.text(),
         lasted_ms: world.now(),
         calls: world.arrived.len(),
-        talks: world.checks.talks,
+        talks: world.checks.talked,
         entries: world.agreement.last(),
         faults: world.checks.faults,
         elections: world.agreement.elections,

@@ -110,6 +110,8 @@ pub struct Life {
     pub released: BTreeSet<LegId>,
     /// INVITEs whose calls are being committed, by far end.
     pub admitting: BTreeSet<u64>,
+    /// INVITEs that were refused, and how: who repeats one hears the same again.
+    pub refused: BTreeMap<u64, u16>,
     waits: BTreeMap<u64, oneshot::Sender<Answer>>,
     tokens: u64,
     sequence: u64,
@@ -308,7 +310,12 @@ impl Standing for Member {
     }
 
     fn over(&self, node: NodeId) -> Option<u64> {
-        self.0.sim.world().surely_over(self.0.node, node.0)
+        let mut world = self.0.sim.world();
+        let over = world.surely_over(self.0.node, node.0);
+        if over.is_some() {
+            world.check_over(self.0.node, node.0);
+        }
+        over
     }
 
     fn now(&self) -> TimeMs {
@@ -363,6 +370,7 @@ pub async fn start(sim: &Sim, number: u64) {
             told: BTreeSet::new(),
             released: BTreeSet::new(),
             admitting: BTreeSet::new(),
+            refused: BTreeMap::new(),
             waits: BTreeMap::new(),
             tokens: 0,
             sequence: 0,

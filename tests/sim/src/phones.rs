@@ -40,6 +40,14 @@ pub enum FromPhone {
 }
 
 impl FromPhone {
+    /// True for what says that this end is over.
+    pub fn is_end(&self) -> bool {
+        matches!(
+            self,
+            Self::Cancel | Self::Final(_) | Self::Bye | Self::Done | Self::Gone
+        )
+    }
+
     fn is_repeated(&self) -> bool {
         matches!(
             self,
@@ -107,6 +115,8 @@ pub struct Far {
     pub over_at: u64,
     /// Its end has not reached the exchange, as far as it knows.
     pub unheard: bool,
+    /// The life of a node that has taken in that it is over.
+    pub heard_by: Option<(u64, u64)>,
     /// It went back on its INVITE before there was a leg.
     pub withdrawn: bool,
     /// Number dialled.
@@ -159,6 +169,7 @@ impl World {
             began: self.now(),
             over_at: 0,
             unheard: false,
+            heard_by: None,
             withdrawn: false,
             to: to.to_owned(),
             silent: false,

@@ -43,6 +43,17 @@ impl World {
         self.take_in_message(number, life, far, message, (forwarded, 0));
     }
 
+    /// A life takes in that a far end is over.
+    fn heard_end(&mut self, far: u64, by: (u64, u64), message: &FromPhone) {
+        if let Some(far) = self.fars.get_mut(&far)
+            && message.is_end()
+            && !far.is_live()
+        {
+            far.heard_by = Some(by);
+        }
+    }
+
+    /// A life of a node takes a message of a phone in.
     pub fn take_in_message(
         &mut self,
         node: u64,
@@ -61,12 +72,19 @@ impl World {
                 .get(&leg)
                 .is_some_and(|entry| entry.far == Some(far))
         {
+            self.heard_end(far, (node, life), message);
             return self.signal(node, life, leg, message);
         }
         let admitting = own.admitting.contains(&far);
+        let refused = own.refused.get(&far).copied();
         match message {
             FromPhone::Invite if admitting => return,
-            FromPhone::Invite => return self.admit(node, life, far),
+            FromPhone::Invite => {
+                return match refused {
+                    Some(status) => self.reply(node, life, far, FromExchange::Final(status)),
+                    None => self.admit(node, life, far),
+                };
+            }
             FromPhone::Cancel if admitting => {
                 if let Some(far) = self.fars.get_mut(&far) {
                     far.withdrawn = true;

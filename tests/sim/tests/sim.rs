@@ -7,8 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use strowger_sim::{Outcome, Plan, run};
 
+/// A run that is over soon, also unoptimised: less than a minute under faults.
+fn brief(seed: u64) -> Plan {
+    Plan {
+        busy_ms: 40_000,
+        ..Plan::short(seed)
+    }
+}
+
 /// Runs seeds on every processor; what came of each, in no order.
-fn run_all(seeds: std::ops::Range<u64>) -> Vec<Outcome> {
+fn run_all(seeds: std::ops::Range<u64>, plan: fn(u64) -> Plan) -> Vec<Outcome> {
     let next = AtomicU64::new(seeds.start);
     let outcomes = Mutex::new(Vec::new());
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
@@ -20,7 +28,7 @@ fn run_all(seeds: std::ops::Range<u64>) -> Vec<Outcome> {
                     if seed >= seeds.end {
                         return;
                     }
-                    let outcome = run(Plan::short(seed));
+                    let outcome = run(plan(seed));
                     outcomes.lock().expect("no run panics").push(outcome);
                 }
             });
@@ -47,7 +55,7 @@ fn the_same_seed_is_the_same_run_to_the_last_line() {
     for seed in [7, 8] {
         let plan = Plan {
             whole_trace: true,
-            ..Plan::short(seed)
+            ..brief(seed)
         };
         let (first, second) = (run(plan.clone()), run(plan));
         let differs = first
@@ -64,25 +72,25 @@ fn the_same_seed_is_the_same_run_to_the_last_line() {
 
 #[test]
 fn another_seed_is_another_run() {
-    assert_ne!(run(Plan::short(1)).hash, run(Plan::short(2)).hash);
+    assert_ne!(run(brief(1)).hash, run(brief(2)).hash);
 }
 
 #[test]
 fn some_seeds_of_faults_break_nothing() {
-    let outcomes = run_all(1..26);
+    let outcomes = run_all(1..13, brief);
     nothing_is_broken(&outcomes);
     // What is never tried is never found.
     let sum = |of: fn(&Outcome) -> u64| outcomes.iter().map(of).sum::<u64>();
-    assert!(sum(|outcome| outcome.talks) > 100, "people talk");
-    assert!(sum(|outcome| outcome.faults) > 100, "things go wrong");
-    assert!(sum(|outcome| outcome.elections) > 25, "leaders change");
+    assert!(sum(|outcome| outcome.talks) > 20, "people talk");
+    assert!(sum(|outcome| outcome.faults) > 20, "things go wrong");
+    assert!(sum(|outcome| outcome.elections) > 12, "leaders change");
 }
 
 #[test]
 #[ignore = "ten minutes: `make test-long` and `make sim` run it, optimised"]
 fn a_thousand_seeds_break_nothing() {
     let began = std::time::Instant::now();
-    let outcomes = run_all(1..1_001);
+    let outcomes = run_all(1..1_001, Plan::short);
     let seconds = began.elapsed().as_secs_f64();
     let calls: usize = outcomes.iter().map(|outcome| outcome.calls).sum();
     println!("1000 seeds, {calls} calls: {seconds:.0} s");
