@@ -47,6 +47,8 @@ pub struct Apart {
     folder: TempDir,
     name: String,
     nodes: Vec<Option<Child>>,
+    /// The id of the node on each machine: at first the machine's number.
+    ids: Vec<u64>,
     token: String,
 }
 
@@ -93,12 +95,13 @@ impl Apart {
         let file = folder.path().join("site.toml");
         std::fs::write(&file, site).expect("a temporary folder is writable");
         for number in 1..=nodes {
-            write_node_file(&node_folder(folder.path(), number), number);
+            write_node_file(&node_folder(folder.path(), number), number, number.into());
         }
         let mut cluster = Self {
             folder,
             name,
             nodes: (0..nodes).map(|_| None).collect(),
+            ids: (1..=u64::from(nodes)).collect(),
             token: String::new(),
         };
         cluster.daemon(1, &["init", "--name", "apart"]);
@@ -140,7 +143,7 @@ impl Apart {
             let mut at_home = self.running().map(|number| {
                 let own = service(number).ip().to_string();
                 nodes.iter().any(|node| {
-                    node_number(&node["id"]) == Some(u64::from(number))
+                    node_number(&node["id"]) == Some(self.id(number))
                         && (node["state"] == "up" || node["state"] == "draining")
                         && (node["service_addresses"] == serde_json::json!([own])
                             || holds_one_that_moves(&node["service_addresses"]))
@@ -180,12 +183,14 @@ impl Apart {
         self.wait_at_home();
     }
 
-    /// How many calls a node has.
-    pub fn calls_of(&self, number: u8) -> Option<u64> {
-        let nodes = self.any_api().list("/v1/nodes")?;
-        let mut nodes = nodes.iter();
-        let own = nodes.find(|row| node_number(&row["id"]) == Some(u64::from(number)))?;
-        own["calls"].as_u64()
+    /// The id of the node on this machine.
+    pub fn id(&self, number: u8) -> u64 {
+        self.ids[at(number)]
+    }
+
+    /// The machine of the node with this id.
+    pub fn machine(&self, id: u64) -> Option<u8> {
+        self.numbers().find(|number| self.id(*number) == id)
     }
 
     /// The administrator's token, where it outlives every node's data.
@@ -230,17 +235,16 @@ impl Apart {
         }
         for (number, lines) in started {
             wait_for_line(&lines, |line| {
-                let ready = format!("ready node={number}");
+                let ready = format!("ready node={}", self.id(*number));
                 line.starts_with(&ready).then_some(())
             })
             .unwrap_or_else(|seen| panic!("node {number} was not ready; it said {seen:?}"));
         }
     }
 
-    /// Removes a dead node from the cluster, and lets a new one with its number and nothing
-    /// on its disk join.
+    /// Removes a dead node from the cluster, and lets a new one join on its machine.
     pub fn replace(&mut self, number: u8) {
-        let name = number.to_string();
+        let name = self.id(number).to_string();
         eventually(START_MAX, "the dead node is removed", || {
             let (code, _, err) = self.command(&["node", "remove", &name]);
             if code != 0 {
@@ -248,7 +252,11 @@ impl Apart {
             }
             (code == 0).then_some(())
         });
-        let data = self.node_folder(number).join("data");
+        let id = self.ids.iter().max().expect("there are nodes") + 1;
+        self.ids[at(number)] = id;
+        let folder = self.node_folder(number);
+        write_node_file(&folder, number, id);
+        let data = folder.join("data");
         std::fs::remove_dir_all(&data).expect("a dead node holds nothing open");
         self.take_in(number);
     }
@@ -317,7 +325,7 @@ impl Apart {
         eventually(START_MAX, "there is a leader", || {
             let nodes = self.any_api().list("/v1/nodes")?;
             let leads = nodes.iter().find(|node| node["role"] == "leader")?;
-            u8::try_from(node_number(&leads["id"])?).ok()
+            self.machine(node_number(&leads["id"])?)
         })
     }
 
@@ -454,11 +462,11 @@ fn go_local(name: &str) -> Result<(), String> {
     ))
 }
 
-fn write_node_file(folder: &Path, number: u8) {
+fn write_node_file(folder: &Path, number: u8, id: u64) {
     std::fs::create_dir_all(folder.join("log")).expect("a temporary folder is writable");
     let address = service(number).ip();
     let text = format!(
-        "[node]\nid = {number}\ndata = \"data\"\n\n\
+        "[node]\nid = {id}\ndata = \"data\"\n\n\
          [listen]\naddress = \"{address}\"\nsip_udp = 5060\nsip_tcp = 5060\nsip_tls = 5061\n\
          ws = 5080\nwss = 5443\napi = 8080\ncluster = 7400\nrtp = \"20000-29999\"\n\n\
          [limits]\nper_source_rps = 200\ntrusted_sources = [\"{PHONES_NET}\"]\n\n\

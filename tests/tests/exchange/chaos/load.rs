@@ -1,0 +1,343 @@
+//! Whom the faults find: calls that talk, callers who wait for an agent, agents who serve them.
+//!
+//! Counted at the phones: a call is lost when an end is told that it is over and nobody had
+//! hung up, or hears nothing any more.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use strowger_tests::apart::{Apart, phones_at, service};
+use strowger_tests::dice::Dice;
+use strowger_tests::phone::{Call, Phase, Phone, Policy};
+use strowger_tests::poll::{eventually, within_time};
+
+use super::PATIENCE;
+
+const TALK_HZ: u32 = 620;
+const AGENT_HZ: u32 = 700;
+/// Who is heard was heard within this time.
+const HEARD: Duration = Duration::from_millis(500);
+/// Calls that ended so long ago have been counted, and are forgotten.
+const KEPT: Duration = Duration::from_secs(60);
+/// How long a caller waits to be answered before he tries another node.
+const ANSWER: Duration = Duration::from_secs(3);
+/// An agent has served a caller after so many packets of his, and gives one up whom he does
+/// not hear.
+const SERVED_PACKETS: u64 = 75;
+const SILENT: Duration = Duration::from_secs(20);
+
+/// The device at the extensions that talk.
+pub fn talk_device() -> SocketAddr {
+    (phones_at(0), 6_060).into()
+}
+
+/// The device of all agents.
+pub fn agents_device() -> SocketAddr {
+    (phones_at(1), 6_060).into()
+}
+
+/// A call that talks until it is hung up here.
+pub struct Talk {
+    pub number: String,
+    pub ends: [Call; 2],
+}
+
+/// A caller of the queue who was answered.
+#[derive(Clone)]
+pub struct Served {
+    pub from: String,
+    /// Whether he heard an agent, and was not left by himself.
+    pub well: bool,
+    pub what: String,
+}
+
+/// The sums of a run.
+#[derive(Default)]
+pub struct Sums {
+    pub talked: Vec<String>,
+    pub served: Vec<Served>,
+    refused: usize,
+}
+
+impl fmt::Display for Sums {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} calls talked, {} callers were answered by the queue, {} were refused or gave up",
+            self.talked.len(),
+            self.served.len(),
+            self.refused
+        )
+    }
+}
+
+pub struct Load {
+    nodes: u8,
+    wanted: usize,
+    dice: Dice,
+    caller: Phone,
+    device: Phone,
+    /// Locked while its calls are looked through: none is forgotten meanwhile.
+    agents: Arc<Mutex<Phone>>,
+    next: usize,
+    pub talks: Vec<Talk>,
+    /// Calls hung up during this fault; their other ends are to be told.
+    pub leaving: Vec<Talk>,
+    pub sums: Sums,
+    stop: Arc<AtomicBool>,
+    queue: Arc<Mutex<Sums>>,
+    callers: Vec<JoinHandle<()>>,
+    /// Nobody calls any more.
+    done: Arc<AtomicBool>,
+    server: JoinHandle<()>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Load {
+    pub fn start(nodes: u8, calls: usize, callers: usize, dice: &mut Dice) -> Self {
+        let answer = |after: u64| Policy::Answer {
+            after: Duration::from_millis(after),
+            talk: None,
+        };
+        let device = Phone::at(talk_device(), "all", "", TALK_HZ);
+        device.set_policy(answer(0));
+        let agents = Phone::at(agents_device(), "agents", "", AGENT_HZ);
+        agents.set_policy(answer(150));
+        let agents = Arc::new(Mutex::new(agents));
+        let stop = Arc::new(AtomicBool::new(false));
+        let done = Arc::new(AtomicBool::new(false));
+        let (serving, over) = (Arc::clone(&agents), Arc::clone(&done));
+        let server = std::thread::spawn(move || serve(&serving, &over));
+        let queue = Arc::new(Mutex::new(Sums::default()));
+        let callers: Vec<JoinHandle<()>> = (0..callers)
+            .map(|lane| {
+                let (stop, queue, dice) = (Arc::clone(&stop), Arc::clone(&queue), dice.split());
+                std::thread::spawn(move || call_the_queue(lane, nodes, dice, &stop, &queue))
+            })
+            .collect();
+        let mut load = Self {
+            nodes,
+            wanted: calls,
+            dice: dice.split(),
+            caller: Phone::new(phones_at(2), "1001", "secret-1001", 440),
+            device,
+            agents,
+            next: 3_001,
+            talks: Vec::new(),
+            leaving: Vec::new(),
+            sums: Sums::default(),
+            stop,
+            queue,
+            callers,
+            done,
+            server,
+        };
+        load.fill();
+        load
+    }
+
+    /// Makes calls until as many talk as are wanted.
+    pub fn fill(&mut self) {
+        while self.talks.len() < self.wanted {
+            let talk = eventually(PATIENCE, "a new call is answered", || self.call());
+            self.sums.talked.push(talk.number.clone());
+            self.talks.push(talk);
+        }
+        for talk in &self.talks {
+            let heard = || talk.is_heard().then_some(());
+            eventually(PATIENCE, "both ends of a new call are heard", heard);
+        }
+        for phone in [&self.caller, &self.device, &*lock(&self.agents)] {
+            phone.forget_ended(KEPT);
+        }
+    }
+
+    fn call(&mut self) -> Option<Talk> {
+        let server = service(u8::try_from(self.dice.between(1, u64::from(self.nodes))).ok()?);
+        let number = self.next.to_string();
+        self.next += 1;
+        let call = self.caller.call(server, &number);
+        let other = call.answered(ANSWER).then(|| {
+            within_time(ANSWER, || {
+                let mut ends = self.device.calls().into_iter().rev();
+                ends.find(|end| called(end) == number)
+            })
+        });
+        if other.is_none() {
+            call.hang_up();
+        }
+        let ends = [call, other??];
+        Some(Talk { number, ends })
+    }
+
+    /// From now on gaps are those of the next fault.
+    pub fn begin_fault(&mut self) {
+        self.fill();
+        for talk in &self.talks {
+            talk.ends.iter().for_each(|end| end.audio().reset());
+        }
+    }
+
+    /// Lets a while pass in which some hang up.
+    pub fn goes_on(&mut self, lasts: Duration) {
+        let until = Instant::now() + lasts;
+        while Instant::now() < until {
+            let pause = Duration::from_millis(self.dice.between(100, 900));
+            std::thread::sleep(pause.min(until.saturating_duration_since(Instant::now())));
+            if self.leaving.len() < 3 && self.talks.len() > 2 {
+                let last = self.talks.len() as u64 - 1;
+                let index = usize::try_from(self.dice.between(0, last)).expect("an index");
+                let talk = self.talks.swap_remove(index);
+                let side = usize::try_from(self.dice.between(0, 1)).expect("0 or 1");
+                talk.ends[side].hang_up();
+                self.leaving.push(talk);
+            }
+        }
+    }
+
+    /// How long each end of a talking call heard nothing since the fault began, ms.
+    pub fn gaps(&self) -> Vec<f64> {
+        let ends = self.talks.iter().flat_map(|talk| &talk.ends);
+        ends.map(|end| end.audio().counts().gap_max.as_secs_f64() * 1_000.0)
+            .collect()
+    }
+
+    /// Agents who had two callers in the ear at once, so far as is remembered.
+    pub fn doubles(&self) -> Vec<String> {
+        let mut of_agent: BTreeMap<String, Vec<(Instant, Instant)>> = BTreeMap::new();
+        let now = Instant::now();
+        for end in lock(&self.agents).calls() {
+            let view = end.view();
+            // Audio came only to those whose answer was taken.
+            if let Some(answered) = view.answered
+                && end.audio().counts().received > 10
+            {
+                let talks = of_agent.entry(called(&end)).or_default();
+                talks.push((answered, view.ended.unwrap_or(now)));
+            }
+        }
+        let mut doubles = Vec::new();
+        for (agent, mut talks) in of_agent {
+            talks.sort();
+            for pair in talks.windows(2) {
+                if pair[1].0 < pair[0].1 {
+                    doubles.push(format!("agent {agent} had two callers at once"));
+                }
+            }
+        }
+        doubles
+    }
+
+    /// Everybody hangs up; waits for all to be told.
+    pub fn finish(mut self, cluster: &Apart) -> Sums {
+        self.stop.store(true, Ordering::Relaxed);
+        for lane in std::mem::take(&mut self.callers) {
+            lane.join().expect("callers assert nothing");
+        }
+        self.done.store(true, Ordering::Relaxed);
+        self.server.join().expect("agents assert nothing");
+        for (n, talk) in self.talks.iter().enumerate() {
+            talk.ends[n % 2].hang_up();
+        }
+        for end in self.talks.iter().flat_map(|talk| &talk.ends) {
+            if end.ended(PATIENCE).is_none() {
+                println!("  an end was never told: {:?}", end.view());
+            }
+        }
+        eventually(PATIENCE, "no call is left", || {
+            let calls = cluster.any_api().list("/v1/calls")?;
+            calls.is_empty().then_some(())
+        });
+        let mut sums = std::mem::take(&mut self.sums);
+        let queue = lock(&self.queue);
+        sums.served.clone_from(&queue.served);
+        sums.refused = queue.refused;
+        sums
+    }
+
+    /// Callers of the queue so far.
+    pub fn served(&self) -> Vec<Served> {
+        let queue = lock(&self.queue);
+        queue.served.clone()
+    }
+}
+
+impl Talk {
+    pub fn is_heard(&self) -> bool {
+        self.ends.iter().all(|end| {
+            let last = end.audio().counts().last;
+            end.view().ended.is_none() && last.is_some_and(|last| last.elapsed() < HEARD)
+        })
+    }
+}
+
+/// The user part of the number an incoming call came for.
+fn called(end: &Call) -> String {
+    let start = end.peer_message().start;
+    let user = start.split("sip:").nth(1);
+    let user = user.and_then(|rest| rest.split('@').next());
+    user.unwrap_or_default().to_owned()
+}
+
+/// Agents hang up on whom they have served.
+fn serve(agents: &Mutex<Phone>, done: &AtomicBool) {
+    while !done.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(50));
+        let agents = lock(agents);
+        let calls = agents.calls().into_iter().map(|end| (end.view(), end));
+        for (view, end) in calls.filter(|(view, _)| view.phase == Phase::Up) {
+            let silent = view.answered.is_some_and(|at| at.elapsed() > SILENT);
+            if silent || end.audio().counts().received >= SERVED_PACKETS {
+                end.hang_up();
+            }
+        }
+    }
+}
+
+/// One caller after the other, each with a number of his own.
+fn call_the_queue(lane: usize, nodes: u8, mut dice: Dice, stop: &AtomicBool, sums: &Mutex<Sums>) {
+    let at = phones_at(3 + u8::try_from(lane).expect("few lanes"));
+    for n in 0.. {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let from = format!("55{lane:02}{n:05}");
+        let phone = Phone::new(at, &from, "", 440);
+        let node = u8::try_from(dice.between(1, u64::from(nodes))).expect("small");
+        let call = phone.call(service(node), "5008");
+        if !call.answered(ANSWER) {
+            call.hang_up();
+            call.ended(ANSWER);
+            let mut sums = lock(sums);
+            sums.refused += 1;
+            drop(sums);
+            std::thread::sleep(Duration::from_millis(dice.between(100, 500)));
+            continue;
+        }
+        call.audio().watch_for(AGENT_HZ);
+        let ended = call.ended(2 * PATIENCE);
+        let heard = call.audio().watched_at().is_some();
+        let well = heard
+            && ended
+                .as_ref()
+                .is_some_and(|view| view.phase == Phase::Ended);
+        let what = match &ended {
+            None => "nobody took him, or let him go".to_owned(),
+            Some(_) if !heard => format!("was left without an agent: {:?}", call.view()),
+            Some(_) => String::new(),
+        };
+        call.hang_up();
+        let mut sums = lock(sums);
+        sums.served.push(Served { from, well, what });
+        drop(sums);
+        std::thread::sleep(Duration::from_millis(dice.between(100, 800)));
+    }
+}
