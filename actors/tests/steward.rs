@@ -44,6 +44,7 @@ impl Log {
             incarnation,
             address: IpAddr::from([127, 0, 0, 1]),
             version: String::from("1"),
+            level: strowger_core::state::FEATURE_LEVEL,
         }));
     }
 

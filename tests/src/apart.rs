@@ -1,7 +1,7 @@
 //! A cluster on machines of which none can have another's address: each node in a network
 //! namespace of its own, with exactly one service address. The phones are with the test, in
 //! one more, on the same bridge. Links can be cut, one way or both, and machines can fall
-//! silent ([`faults`]).
+//! silent (`faults`).
 //!
 //! Needs the rights to make namespaces. Where they are missing [`Apart::start`] says so and
 //! there is nothing to be seen.
