@@ -1,6 +1,6 @@
 //! Encodings written down: what logs, rows and messages of running clusters look like.
 //!
-//! Types are described by asking serde for values of them ([`explore`]): every field, every
+//! Types are described by asking serde for values of them (`explore`): every field, every
 //! variant with its number, through everything they hold. The description and the bytes of
 //! one value of each variant are lines of a file that is part of the sources, one file for
 //! each feature level. Lines may be added, under a higher level; a line that goes means that
