@@ -544,7 +544,14 @@ mod tests {
             ages[0]
         };
         let waits = Duration::from_millis(30);
-        assert!((waits..waits * 100).contains(&ages(waits)));
+        // The first socket of a machine that asks for times of arrival has the
+        // kernel switch them on in the background; until then a datagram is
+        // stamped when it is read.
+        let age = (0..100)
+            .map(|_| ages(waits))
+            .find(|age| *age >= waits)
+            .expect("datagrams are stamped when they arrive");
+        assert!(age < waits * 100);
         assert!(ages(Duration::ZERO) < waits * 100);
     }
 
