@@ -21,7 +21,7 @@ use crate::identity::Identity;
 use crate::limits;
 use crate::liveness::death::Watcher;
 use crate::liveness::lease::{LeaseAnswer, LeaseRequest, Leases};
-use crate::liveness::{BootTime, Peers};
+use crate::liveness::{BootTime, Peers, succession};
 use crate::propose::Waiting;
 use crate::raft::log::LogStore;
 use crate::raft::machine::{Applier, ApplyOutputs};
@@ -249,6 +249,10 @@ pub async fn follow_raft(core: Arc<Core>, deaths: mpsc::Sender<NodeNumber>) {
             let leader = (now.current_leader, now.current_term);
             (leader, acked, now.running_state.clone(), nodes)
         };
+        if leader != led {
+            // Also between two terms of its own: another may have led meanwhile.
+            core.leases.lead(false, BootTime::now());
+        }
         core.leases
             .lead(leader.0 == Some(core.node), BootTime::now());
         if let Some(age) = acked {
@@ -262,6 +266,8 @@ pub async fn follow_raft(core: Arc<Core>, deaths: mpsc::Sender<NodeNumber>) {
             });
         }
         if nodes != members {
+            // Quorums of other members do not always share a voter with those of these.
+            core.leases.unsure(BootTime::now());
             watch_members(&core, &nodes, &mut watches, &deaths);
             members = nodes;
             let _ = core.events.send(ClusterEvent::Membership);
@@ -329,6 +335,8 @@ pub async fn judge_silence(core: Arc<Core>) {
         }
         let now = BootTime::now();
         core.confirm_alone(now);
+        succession::ask_voters(&core).await;
+        let now = BootTime::now();
         for member in core.members() {
             if member.node != core.node && core.leases.surely_over(member.node, now) {
                 core.peers.lease_over(member.node);
@@ -359,14 +367,9 @@ async fn step_down(core: &Core) {
         .filter(|(_, offset)| offset.abs() > limits::CLOCK_OFFSET_MAX_MS)
         .map(|(node, _)| node)
         .collect();
-    let heir = core
-        .members()
-        .into_iter()
-        .filter(|member| member.role == crate::event::Role::Voter && !off.contains(&member.node))
-        .filter(|member| matches!(member.liveness, Liveness::Alive { .. }))
-        .min_by_key(|member| member.lag.unwrap_or(u64::MAX));
+    let heir = core.heir(|node| !off.contains(&node));
     if let Some(heir) = heir
-        && let Err(error) = core.raft.trigger().transfer_leader(heir.node).await
+        && let Err(error) = core.raft.trigger().transfer_leader(heir).await
     {
         tracing::warn!(%error, "leadership could not be handed over");
     }

@@ -15,6 +15,7 @@ use strowger_frozen::Listing;
 use crate::identity::{BootstrapReply, BootstrapRequest, Identity, Token};
 use crate::liveness::election::Position;
 use crate::liveness::lease::{LeaseAnswer, LeaseRequest};
+use crate::liveness::succession::SinceOtherLeader;
 use crate::membership::{Hello, HelloAnswer};
 use crate::propose::Answer;
 use crate::raft::machine::{Applied, Installing};
@@ -80,6 +81,8 @@ fn what_nodes_say_to_each_other_keeps_its_encodings() {
         .and::<NodeNumber>("NodeNumber")
         .and::<Standing>("Standing")
         .and::<Vouch>("Vouch")
+        .and::<Vote>("Vote")
+        .and::<SinceOtherLeader>("SinceOtherLeader")
         .and::<BootstrapRequest>("BootstrapRequest")
         .and::<BootstrapReply>("BootstrapReply")
         .and::<Token>("Token")
@@ -89,8 +92,21 @@ fn what_nodes_say_to_each_other_keeps_its_encodings() {
 #[test]
 fn kinds_of_requests_keep_their_numbers() {
     let kept = [
-        "Vote", "PreVote", "Append", "Transfer", "Snapshot", "Propose", "Own", "Lease", "Hello",
-        "Position", "Call", "CallBulk", "Remove", "Vouch",
+        "Vote",
+        "PreVote",
+        "Append",
+        "Transfer",
+        "Snapshot",
+        "Propose",
+        "Own",
+        "Lease",
+        "Hello",
+        "Position",
+        "Call",
+        "CallBulk",
+        "Remove",
+        "Vouch",
+        "OtherLeader",
     ];
     for (number, name) in (1..).zip(kept) {
         let kind = Kind::from_byte(number).map(|kind| format!("{kind:?}"));

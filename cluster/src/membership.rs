@@ -189,16 +189,19 @@ impl Core {
         match self.leader() {
             None => Err(MemberError::NoQuorum),
             Some(leader) if leader == self.node => self.remove_here(node).await,
-            Some(leader) => {
-                let asked =
-                    self.transport
-                        .ask::<_, ()>(leader, Kind::Remove, &node, CHANGE_TIMEOUT);
-                asked.await.map_err(|error| match error {
-                    CallError::Refused { why, .. } => MemberError::Refused(why),
-                    _ => MemberError::NoQuorum,
-                })
-            }
+            Some(leader) => self.ask_to_remove(leader, node).await,
         }
+    }
+
+    async fn ask_to_remove(&self, leader: NodeNumber, node: NodeNumber) -> Result<(), MemberError> {
+        let kind = Kind::Remove;
+        let asked = self
+            .transport
+            .ask::<_, ()>(leader, kind, &node, CHANGE_TIMEOUT);
+        asked.await.map_err(|error| match error {
+            CallError::Refused { why, .. } => MemberError::Refused(why),
+            _ => MemberError::NoQuorum,
+        })
     }
 
     /// Removes `node`, on the leader.
@@ -213,27 +216,50 @@ impl Core {
         if member.role == Role::Voter && voters == 1 {
             return Err(MemberError::LastVoter(node));
         }
-        // A leader that removes itself cannot note it afterwards.
         if node == self.node {
-            self.note_removal(node).await?;
+            return self.leave().await;
         }
         let change = match member.role {
             Role::Voter => ChangeMembers::RemoveVoters(BTreeSet::from([node])),
             Role::Learner => ChangeMembers::RemoveNodes(BTreeSet::from([node])),
         };
         self.change(change, false).await?;
-        if node != self.node {
-            self.note_removal(node).await?;
-        }
+        let noted = self.own_here(OwnCommand::Remove { node }).await;
+        noted.ok_or(MemberError::NoQuorum)?;
         tracing::info!(node, "a node was removed");
         Ok(())
     }
 
-    async fn note_removal(&self, node: NodeNumber) -> Result<(), MemberError> {
-        self.own_here(OwnCommand::Remove { node })
-            .await
-            .map(|_| ())
-            .ok_or(MemberError::NoQuorum)
+    /// Removes this leader: it hands over first and has the next one do it. Who leads is part
+    /// of the majority that the change needs, and once removed answers nobody.
+    async fn leave(&self) -> Result<(), MemberError> {
+        let heir = self.heir(|_| true).ok_or(MemberError::NoQuorum)?;
+        let handing = self.raft.trigger().transfer_leader(heir).await;
+        handing.map_err(|error| MemberError::Refused(error.to_string()))?;
+        let follows = async {
+            loop {
+                match self.leader() {
+                    Some(leader) if leader != self.node => return leader,
+                    _ => tokio::time::sleep(CHANGE_PAUSE).await,
+                }
+            }
+        };
+        let leader = tokio::time::timeout(CHANGE_TIMEOUT, follows).await;
+        let leader = leader.map_err(|_| MemberError::NoQuorum)?;
+        let asked = self.ask_to_remove(leader, self.node).await;
+        // Who is removed is cut off, perhaps before it has the answer.
+        let removed = matches!(*self.stood_aside.lock(), Some(StandAside::Removed));
+        asked.or_else(|error| if removed { Ok(()) } else { Err(error) })
+    }
+
+    /// The most complete other voter that lives and `fits`, for leadership to be handed to.
+    pub fn heir(&self, fits: impl Fn(NodeNumber) -> bool) -> Option<NodeNumber> {
+        let others = self.members().into_iter().filter(|member| {
+            let alive = matches!(member.liveness, Liveness::Alive { .. });
+            member.node != self.node && member.role == Role::Voter && alive && fits(member.node)
+        });
+        let heir = others.min_by_key(|member| member.lag.unwrap_or(u64::MAX));
+        heir.map(|member| member.node)
     }
 
     /// True when `node` was removed from the cluster.

@@ -13,6 +13,7 @@ use crate::core::Core;
 use crate::event::StandAside;
 use crate::identity::{BootstrapReply, BootstrapRequest, hash_of};
 use crate::limits;
+use crate::liveness::BootTime;
 use crate::liveness::death::Greeting;
 use crate::liveness::election::Position;
 use crate::raft::network::SnapshotHeader;
@@ -58,6 +59,9 @@ impl Core {
         if takes_part {
             self.takes_part(from)?;
         }
+        if kind == Kind::Append {
+            self.leases.met(from, BootTime::now());
+        }
         match kind {
             Kind::Vouch => {
                 let standing = read(&body)?;
@@ -72,6 +76,9 @@ impl Core {
             Kind::Own => reply::<_, Never>(Ok(self.own_here(read(&body)?).await)),
             Kind::Lease => reply::<_, Never>(Ok(self.grant(from, &read(&body)?))),
             Kind::Hello => reply(self.hello(from, read(&body)?).await),
+            Kind::OtherLeader => {
+                reply::<_, Never>(Ok(self.since_other_leader(from, &read(&body)?)))
+            }
             Kind::Position => reply::<_, Never>(Ok(Position(self.log.last()))),
             Kind::Remove => reply(self.remove_here(read(&body)?).await),
             Kind::Call => self.hand_over(from, Lane::Control, body).await,
@@ -130,6 +137,7 @@ impl Core {
             meta: header.meta,
             snapshot: SnapshotRows::Staged(file),
         };
+        self.leases.met(from, BootTime::now());
         reply(self.raft.install_full_snapshot(header.vote, snapshot).await)
     }
 

@@ -5,6 +5,12 @@
 //! the moment it *sent* its request. So no lease of a deposed leader outlives its last
 //! quorum by more than one lease, and a new leader that waits one lease may believe that
 //! a silent node's right has run out.
+//!
+//! The new leader need not wait from its own election. Every quorum that confirmed an
+//! earlier leader shares a voter with every quorum that has turned to the new one, so it
+//! asks the voters when they last heard of any other leader ([`Leases::since_other_leader`]):
+//! no lease outlives the latest of those moments by more than its length. After a silent
+//! leader's end the voters have mostly sat that out already, before they voted.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -50,6 +56,13 @@ struct State {
     own_until: Option<BootTime>,
     confirmed: Option<BootTime>,
     leader_since: Option<BootTime>,
+    /// When each peer was last heard of as a leader.
+    met: HashMap<NodeNumber, BootTime>,
+    /// Before this moment this node may have confirmed any leader: it started, its members
+    /// changed, or it ceased to lead itself. `None` when not even that is known.
+    unsure_until: Option<BootTime>,
+    /// On a leader: nobody confirmed an earlier one after this moment.
+    last_confirmation: Option<BootTime>,
     granted: HashMap<NodeNumber, BootTime>,
     offsets: HashMap<NodeNumber, i64>,
     own_offset: i64,
@@ -84,10 +97,57 @@ impl Leases {
         if leads == state.leader_since.is_some() {
             return;
         }
+        if !leads {
+            state.unsure_until = state.unsure_until.max(Some(now));
+        }
         state.leader_since = leads.then_some(now);
+        state.last_confirmation = None;
         state.confirmed = None;
         state.granted.clear();
         state.offsets.clear();
+    }
+
+    /// Until `at` this node may have confirmed leaders it knows nothing of.
+    pub fn unsure(&self, at: BootTime) {
+        let mut state = self.state.lock();
+        state.unsure_until = state.unsure_until.max(Some(at));
+    }
+
+    /// `leader` was heard of in that part, at `at` or a little later.
+    pub fn met(&self, leader: NodeNumber, at: BootTime) {
+        let mut state = self.state.lock();
+        let met = state.met.entry(leader).or_insert(at);
+        *met = (*met).max(at);
+    }
+
+    /// For the leader `asker`: how long it is at least since this node confirmed any other
+    /// leader, or led itself. `None` while it leads, and while it cannot know.
+    pub fn since_other_leader(&self, asker: NodeNumber, now: BootTime) -> Option<Duration> {
+        let state = self.state.lock();
+        let unsure = state.unsure_until?;
+        if state.leader_since.is_some() {
+            return None;
+        }
+        Some(now.since(state.last_met(asker).map_or(unsure, |met| met.max(unsure))))
+    }
+
+    /// On a leader: true while the voters' answers could still shorten its wait.
+    pub fn asks_voters(&self, now: BootTime) -> bool {
+        let state = self.state.lock();
+        let waits = |since: BootTime| now < since.plus(state.inherited());
+        state.last_confirmation.is_none() && state.leader_since.is_some_and(waits)
+    }
+
+    /// On the leader `own`: a quorum of the voters, itself left out, says that none of them
+    /// confirmed another leader after `at`.
+    pub fn nobody_confirmed_after(&self, own: NodeNumber, at: BootTime) {
+        let mut state = self.state.lock();
+        if state.leader_since.is_some()
+            && let Some(unsure) = state.unsure_until
+        {
+            let last = state.last_met(own).max(Some(unsure.max(at)));
+            state.last_confirmation = last;
+        }
     }
 
     /// A quorum confirmed this leader with requests sent at `at`.
@@ -138,8 +198,12 @@ impl Leases {
         if state.remaining(now).is_zero() {
             return false;
         }
-        // An earlier leader may have granted up to the moment this one took over.
-        let inherited = since.plus(state.inherited());
+        // An earlier leader may have granted for as long as a quorum confirmed it: at the
+        // latest up to the moment this one took over.
+        let last = state
+            .last_confirmation
+            .map_or(since, |last| last.min(since));
+        let inherited = last.plus(state.inherited());
         let granted = state.granted.get(&node).copied().unwrap_or(inherited);
         now > inherited.max(granted).plus(limits::LEASE_MARGIN)
     }
@@ -174,6 +238,12 @@ impl Leases {
 }
 
 impl State {
+    /// When another leader than `except` was last heard of.
+    fn last_met(&self, except: NodeNumber) -> Option<BootTime> {
+        let others = self.met.iter().filter(|(leader, _)| **leader != except);
+        others.map(|(_, at)| *at).max()
+    }
+
     /// How long a lease granted by an earlier leader may run on.
     fn inherited(&self) -> Duration {
         self.others.unwrap_or(limits::LEASE_MAX).max(self.length)
@@ -265,6 +335,79 @@ mod tests {
         assert!(over(Some(300), 551));
         assert!(!over(None, 1_049), "an unknown lease may be the longest");
         assert!(over(None, 1_051));
+    }
+
+    #[test]
+    fn a_leader_waits_from_when_the_voters_last_confirmed_another() {
+        let start = at(0);
+        let ms = |ms| start.plus(Duration::from_millis(ms));
+        let leads = |known: bool| {
+            let leader = Leases::new(Duration::from_millis(500));
+            leader.heard(Duration::from_millis(1_000));
+            if known {
+                leader.unsure(ms(0));
+            }
+            leader.met(3, ms(1_000));
+            leader.met(1, ms(1_900));
+            leader.lead(true, ms(2_000));
+            leader.confirm(ms(2_400));
+            leader
+        };
+        let leader = leads(true);
+        assert!(leader.asks_voters(ms(2_001)));
+        assert!(
+            !leader.surely_over(3, ms(2_060)),
+            "the voters were not asked"
+        );
+        leader.nobody_confirmed_after(1, ms(900));
+        assert!(!leader.asks_voters(ms(2_002)));
+        assert!(
+            leader.surely_over(3, ms(2_051)),
+            "it heard of the leader 3 itself, last"
+        );
+        leader.grant(3, 0, ms(2_400));
+        assert!(!leader.surely_over(3, ms(2_060)), "it granted itself");
+        let leader = leads(true);
+        leader.nobody_confirmed_after(1, ms(1_300));
+        assert!(!leader.surely_over(3, ms(2_350)));
+        assert!(leader.surely_over(3, ms(2_351)));
+        let leader = leads(true);
+        leader.nobody_confirmed_after(1, ms(2_300));
+        assert!(
+            !leader.surely_over(3, ms(2_800)),
+            "no longer than from its election"
+        );
+        leader.confirm(ms(3_000));
+        assert!(leader.surely_over(3, ms(3_051)));
+        let leader = leads(false);
+        leader.nobody_confirmed_after(1, ms(900));
+        assert!(
+            !leader.surely_over(3, ms(2_800)),
+            "it does not know its own past"
+        );
+    }
+
+    #[test]
+    fn a_voter_tells_of_every_leader_but_the_one_that_asks() {
+        let start = at(0);
+        let ms = |ms| start.plus(Duration::from_millis(ms));
+        let voter = Leases::new(Duration::from_millis(500));
+        voter.met(1, ms(100));
+        assert_eq!(
+            voter.since_other_leader(2, ms(900)),
+            None,
+            "its past is unknown"
+        );
+        voter.unsure(ms(50));
+        let since = |asker, now| voter.since_other_leader(asker, ms(now));
+        assert_eq!(since(2, 900), Some(Duration::from_millis(800)));
+        voter.met(2, ms(890));
+        assert_eq!(since(2, 900), Some(Duration::from_millis(800)));
+        assert_eq!(since(3, 900), Some(Duration::from_millis(10)));
+        voter.lead(true, ms(1_000));
+        assert_eq!(since(3, 1_100), None, "it leads");
+        voter.lead(false, ms(1_200));
+        assert_eq!(since(2, 1_300), Some(Duration::from_millis(100)));
     }
 
     #[test]

@@ -2,13 +2,15 @@
 //!
 //! Two sources: the death watch (`death`) tells certain death from suspicion by a plain
 //! TCP connection; leases (`lease`) tell when a silent node's right to act has surely run
-//! out. `election` uses certain death to replace a leader at once.
+//! out. `election` uses certain death to replace a leader at once; `succession` tells a new
+//! leader how long the leases of earlier ones may still run.
 //!
 //! Invariant: `Dead` is never reported about a node that may still rightly act.
 
 pub mod death;
 pub mod election;
 pub mod lease;
+pub mod succession;
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};

@@ -38,10 +38,12 @@ pub enum Kind {
     Remove = 13,
     /// Here I stand; have I been further.
     Vouch = 14,
+    /// I lead now; how long is it since you heard of another leader.
+    OtherLeader = 15,
 }
 
 impl Kind {
-    const ALL: [Self; 14] = [
+    const ALL: [Self; 15] = [
         Self::Vote,
         Self::PreVote,
         Self::Append,
@@ -56,6 +58,7 @@ impl Kind {
         Self::CallBulk,
         Self::Remove,
         Self::Vouch,
+        Self::OtherLeader,
     ];
 
     /// The kind with this number.
@@ -66,7 +69,12 @@ impl Kind {
     /// Streams of a higher priority are sent first.
     pub fn priority(self) -> i32 {
         match self {
-            Self::Vote | Self::PreVote | Self::Transfer | Self::Lease | Self::Position => 20,
+            Self::Vote
+            | Self::PreVote
+            | Self::Transfer
+            | Self::Lease
+            | Self::Position
+            | Self::OtherLeader => 20,
             Self::Append => 10,
             Self::Propose | Self::Own | Self::Hello | Self::Call | Self::Remove | Self::Vouch => 0,
             Self::Snapshot | Self::CallBulk => -10,
