@@ -82,12 +82,14 @@ pub(crate) enum LegTimer {
     Expire,
     /// The owner has not ended a leg whose answer crossed our CANCEL.
     Crossed,
+    /// Our re-INVITE is not answered, and a BYE waits for that.
+    Unanswered,
     /// Forget the ended leg.
     Linger,
 }
 
 impl LegTimer {
-    pub(crate) const COUNT: usize = 9;
+    pub(crate) const COUNT: usize = 10;
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

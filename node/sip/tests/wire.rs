@@ -3,10 +3,13 @@
 
 mod common;
 
-use common::{END, SDP, Script, Seen, events, next_token, sdp, side, side_with, spec};
-use strowger_sip::leg::{By, LegEvent};
+use common::{
+    END, Events, SDP, Script, Seen, Side, events, next_token, sdp, side, side_with, spec,
+};
+use strowger_sip::leg::{By, Leg, LegEvent};
 use strowger_sip::message::{HeaderName, Message, Method, Request, Response, parse, response_to};
 use strowger_sip::stats::Drop;
+use strowger_sip::timer::Intervals;
 use strowger_sip::transport::{Flow, RateLimits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -318,19 +321,43 @@ async fn an_update_without_sdp_refreshes_and_a_session_timer_is_agreed() {
     assert_eq!(events.try_next(), None);
 }
 
-#[tokio::test]
-async fn a_peer_that_is_gone_ends_the_leg_on_481() {
-    let (us, script) = (side(), Script::new().await);
+/// With the timers of RFC 3261: nothing is repeated within a test.
+fn patient() -> Side {
+    side_with(false, |config| config.intervals = Intervals::default())
+}
+
+/// A call that stands and whose re-INVITE the far end has just received.
+async fn reinvited(us: &Side, script: &Script) -> (Leg, Events, Request) {
     let (leg, mut events) = us.call(script.address(), Some(SDP.to_owned()));
     let (invite, _) = script.request("INVITE").await;
     script
-        .send(ok(&invite, &script, "one").to_bytes(), us.address)
+        .send(ok(&invite, script, "one").to_bytes(), us.address)
         .await;
     assert!(matches!(events.next().await, LegEvent::Answered { .. }));
     leg.ack(None).unwrap();
     leg.reinvite(Some(sdp(2))).unwrap();
     script.request("ACK").await;
     let (again, _) = script.request("INVITE").await;
+    (leg, events, again)
+}
+
+/// The far end has been sent nothing more: what it hears next answers its own question.
+async fn heard_nothing_more(us: &Side, script: &Script) {
+    script
+        .send(script.text("OPTIONS", 9, "last", "", END), us.address)
+        .await;
+    match script.next().await {
+        (Message::Response(response), _) => {
+            assert_eq!(response.headers.cseq().unwrap().number, 9);
+        }
+        (Message::Request(request), _) => panic!("it was sent a {}", request.method.as_str()),
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_is_gone_ends_the_leg_on_481() {
+    let (us, script) = (patient(), Script::new().await);
+    let (_leg, mut events, again) = reinvited(&us, &script).await;
     script
         .send(response_to(&again, 481, "", None).to_bytes(), us.address)
         .await;
@@ -339,10 +366,56 @@ async fn a_peer_that_is_gone_ends_the_leg_on_481() {
         LegEvent::ReinviteFailed { status: 481 }
     );
     let ended = LegEvent::Ended {
-        by: By::Lost,
+        by: By::Peer,
         q850: None,
     };
     assert_eq!(events.next().await, ended);
+    script.request("ACK").await;
+    heard_nothing_more(&us, &script).await;
+}
+
+#[tokio::test]
+async fn a_bye_waits_for_the_answer_to_a_reinvite() {
+    for status in [200, 481, 488] {
+        let (us, script) = (patient(), Script::new().await);
+        let (leg, mut events, again) = reinvited(&us, &script).await;
+        leg.bye(Some(16)).unwrap();
+        heard_nothing_more(&us, &script).await;
+        let answer = match status {
+            200 => ok(&again, &script, "one"),
+            _ => response_to(&again, status, "", None),
+        };
+        script.send(answer.to_bytes(), us.address).await;
+        script.request("ACK").await;
+        if status == 481 {
+            heard_nothing_more(&us, &script).await;
+        } else {
+            let (bye, _) = script.request("BYE").await;
+            script
+                .send(response_to(&bye, 200, "", None).to_bytes(), us.address)
+                .await;
+        }
+        let ended = LegEvent::Ended {
+            by: By::Us,
+            q850: Some(16),
+        };
+        assert_eq!(events.next().await, ended, "after {status}");
+    }
+}
+
+#[tokio::test]
+async fn a_bye_does_not_wait_for_a_peer_that_is_silent() {
+    let (us, script) = (side(), Script::new().await);
+    let (leg, mut events, _again) = reinvited(&us, &script).await;
+    leg.bye(None).unwrap();
+    let (bye, _) = script.request("BYE").await;
+    script
+        .send(response_to(&bye, 200, "", None).to_bytes(), us.address)
+        .await;
+    assert!(matches!(
+        events.next().await,
+        LegEvent::Ended { by: By::Us, .. }
+    ));
 }
 
 #[tokio::test]

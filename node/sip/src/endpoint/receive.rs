@@ -140,7 +140,7 @@ impl Core {
             return self.on_cancel(&key, &request);
         }
         match token {
-            Some(token) => self.on_dialog_request(token, &key, &request),
+            Some(token) => self.on_dialog_request(token, &key, &request, arrived),
             None => self.on_new_request(key, request, arrived.flow),
         }
     }
@@ -186,7 +186,13 @@ impl Core {
         }
     }
 
-    fn on_dialog_request(&self, token: Option<LegToken>, key: &Key, request: &Arc<Request>) {
+    fn on_dialog_request(
+        &self,
+        token: Option<LegToken>,
+        key: &Key,
+        request: &Arc<Request>,
+        arrived: &Arrived<'_>,
+    ) {
         if let Some((status, name, value)) = self.refusal(request) {
             let mut response = response_to(request, status, "", None);
             if let Some(name) = name {
@@ -201,7 +207,11 @@ impl Core {
         if request.method == Method::Invite {
             self.table.adopt(key, token);
         }
-        cell.machine.lock().on_request(self, key, request);
+        let mut machine = cell.machine.lock();
+        if !arrived.injected {
+            machine.reached_over(arrived.flow, request);
+        }
+        machine.on_request(self, key, request);
     }
 
     fn on_new_request(&self, key: Key, request: Arc<Request>, flow: Flow) {

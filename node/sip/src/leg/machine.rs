@@ -11,6 +11,7 @@ use crate::stats::Drop;
 use crate::timer::LegTimer;
 use crate::token::LegToken;
 use crate::transaction::{ClientOwner, Key};
+use crate::transport::{Flow, Protocol};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -27,6 +28,9 @@ pub(super) enum Phase {
     Up,
     /// We want to end it and wait for the ACK that must come first (RFC 3261 §15).
     EndingOnAck,
+    /// We want to end it and wait a moment for the answer to our re-INVITE: a peer that knows
+    /// the dialog no more needs no BYE.
+    EndingOnAnswer,
     /// Our BYE is under way.
     Ending,
     /// Over; kept a while for what still arrives.
@@ -135,7 +139,7 @@ impl Machine {
                 self.end_cause = Some(102);
                 self.send_bye(core, By::Lost);
             }
-            LegTimer::Crossed => self.send_bye(core, By::Us),
+            LegTimer::Crossed | LegTimer::Unanswered => self.send_bye(core, By::Us),
             LegTimer::Linger => core.remove_leg(self.token),
         }
     }
@@ -209,9 +213,30 @@ impl Machine {
     }
 
     /// RFC 3261 §12.2.1.2: 481 and 408 to a request in the dialog mean that the dialog is gone.
+    /// Who says so itself with a 481 is not told by a BYE.
     pub(super) fn lost_if_dead(&mut self, core: &Core, status: u16) {
-        if matches!(status, 408 | 481) && self.phase == Phase::Up {
-            self.send_bye(core, By::Lost);
+        if self.phase != Phase::Up {
+            return;
+        }
+        match status {
+            408 => self.send_bye(core, By::Lost),
+            481 => {
+                self.refuse_pending(core, 487);
+                let q850 = self.end_cause;
+                self.finish(core, LegEvent::Ended { by: By::Peer, q850 });
+            }
+            _ => {}
+        }
+    }
+
+    /// The peer's request came this way. One that has connected anew over TCP is reached there:
+    /// its Contact may name a connection of its own that is no more.
+    pub(crate) fn reached_over(&mut self, flow: Flow, request: &Request) {
+        let both_tcp = [flow, self.dialog.flow]
+            .iter()
+            .all(|flow| flow.protocol == Protocol::Tcp);
+        if both_tcp && self.is_from_peer(request) {
+            self.dialog.flow = flow;
         }
     }
 
@@ -284,7 +309,7 @@ impl Machine {
             return;
         }
         let (by, q850) = match self.phase {
-            Phase::Ending | Phase::EndingOnAck => (By::Us, self.end_cause),
+            Phase::Ending | Phase::EndingOnAck | Phase::EndingOnAnswer => (By::Us, self.end_cause),
             _ => (By::Peer, request.headers.q850()),
         };
         self.finish(core, LegEvent::Ended { by, q850 });
@@ -330,12 +355,15 @@ impl Machine {
                 let awaits_ack = self.answering.as_ref().is_some_and(Answering::awaits_ack);
                 if initial && awaits_ack {
                     self.phase = Phase::EndingOnAck;
+                } else if self.awaits_answer() {
+                    self.phase = Phase::EndingOnAnswer;
+                    self.arm(core, LegTimer::Unanswered, core.times().t1 * 2);
                 } else {
                     self.send_bye(core, By::Us);
                 }
                 Ok(())
             }
-            Phase::EndingOnAck | Phase::Ending => Ok(()),
+            Phase::EndingOnAck | Phase::EndingOnAnswer | Phase::Ending => Ok(()),
             Phase::Over => Err(LegError::Gone),
         }
     }
@@ -364,7 +392,7 @@ impl Machine {
         self.send_request(core, request);
     }
 
-    fn over(&mut self, core: &Core, q850: Option<u16>) {
+    pub(super) fn over(&mut self, core: &Core, q850: Option<u16>) {
         let by = By::Us;
         self.finish(core, LegEvent::Ended { by, q850 });
     }
@@ -387,6 +415,7 @@ impl Machine {
             LegTimer::Refresh,
             LegTimer::Expire,
             LegTimer::Crossed,
+            LegTimer::Unanswered,
         ] {
             self.disarm(timer);
         }

@@ -31,9 +31,9 @@ use std::sync::Arc;
 pub enum By {
     /// We did, on command.
     Us,
-    /// The peer sent BYE.
+    /// The peer sent BYE, or a 481: it knows the dialog no more.
     Peer,
-    /// The dialog was found dead: no ACK, no session refresh, or 481/408 to a request of ours.
+    /// The dialog was found dead: no ACK, no session refresh, or 408 to a request of ours.
     Lost,
 }
 
@@ -269,6 +269,16 @@ impl Leg {
     /// [`LegError::Busy`] when another INVITE is under way in either direction.
     pub fn reinvite(&self, sdp: Option<String>) -> Result<(), LegError> {
         self.with(|machine, core| machine.reinvite(core, sdp))
+    }
+
+    /// Asks the peer whether it still knows the dialog, by a session refresh ahead of its time
+    /// (RFC 4028 §7.4). One that does not answers 481, and `Ended` follows. Does nothing without
+    /// a session timer, which such a peer would not expect, and while another offer is under way.
+    ///
+    /// # Errors
+    /// [`LegError`] outside a confirmed dialog.
+    pub fn probe(&self) -> Result<(), LegError> {
+        self.with(|machine, core| machine.probe(core))
     }
 
     /// Answers the peer's re-INVITE or UPDATE with 200.

@@ -120,6 +120,12 @@ impl Machine {
         self.send_invite(core, request);
     }
 
+    /// True while the answer to our re-INVITE may come any moment.
+    pub(super) fn awaits_answer(&self) -> bool {
+        let calling = self.calling.as_ref();
+        calling.is_some_and(|calling| !calling.answered && !calling.backing_off)
+    }
+
     /// True while an INVITE of ours stands in the way of the peer's; one that waits to be tried
     /// again after glare does not.
     pub(super) fn is_calling(&self) -> bool {

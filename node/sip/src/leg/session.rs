@@ -1,7 +1,8 @@
 //! Session timers (RFC 4028): accept what the peer asks, refresh when that is our part, and end
 //! a session whose refreshes stop.
 
-use super::machine::Machine;
+use super::LegError;
+use super::machine::{Machine, Phase};
 use crate::dialog::SessionTimer;
 use crate::endpoint::Core;
 use crate::limits;
@@ -87,10 +88,28 @@ impl Machine {
             LegTimer::Refresh,
             Duration::from_secs(u64::from(session.interval_s) / 2),
         );
+        self.send_refresh(core, session.interval_s, true);
+    }
+
+    /// Refreshes ahead of time, whoever has to; see [`super::Leg::probe`].
+    pub(super) fn probe(&mut self, core: &Core) -> Result<(), LegError> {
+        if self.phase != Phase::Up {
+            return Err(LegError::WrongState);
+        }
+        if let Some(session) = self.dialog.session
+            && self.calling.is_none()
+            && self.answering.is_none()
+        {
+            self.send_refresh(core, session.interval_s, session.we_refresh);
+        }
+        Ok(())
+    }
+
+    fn send_refresh(&mut self, core: &Core, interval_s: u32, we_refresh: bool) {
         if self.dialog.peer_updates {
             let mut request = self.dialog.request(Method::Update);
             request.headers.push(HeaderName::Supported, "timer");
-            self.ask_session(&mut request, session.interval_s, Some(true));
+            self.ask_session(&mut request, interval_s, Some(we_refresh));
             return self.send_request(core, request);
         }
         let sdp = self.dialog.local_sdp.clone();

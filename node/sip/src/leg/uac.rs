@@ -1,7 +1,7 @@
 //! The calling half: our INVITE, its CANCEL and ACK, and further forks.
 
 use super::machine::{Machine, Phase, reason_headers};
-use super::{LegError, LegEvent, LegSink};
+use super::{By, LegError, LegEvent, LegSink};
 use crate::dialog::{Dialog, Role};
 use crate::digest::{self, ClientChallenge};
 use crate::endpoint::Core;
@@ -212,6 +212,13 @@ impl Machine {
         match self.phase {
             Phase::Outgoing => self.on_refusal(core, response),
             Phase::Up => self.on_reinvite_refusal(core, response),
+            Phase::EndingOnAnswer => {
+                self.calling = None;
+                match response.status {
+                    481 => self.over(core, self.end_cause),
+                    _ => self.send_bye(core, By::Us),
+                }
+            }
             _ => self.calling = None,
         }
     }
@@ -266,6 +273,9 @@ impl Machine {
             self.on_answer(core, response);
         } else {
             self.on_reinvite_answer(core, response);
+            if self.phase == Phase::EndingOnAnswer {
+                self.send_bye(core, By::Us);
+            }
         }
     }
 
@@ -446,6 +456,10 @@ impl Machine {
                 self.calling = None;
                 self.emit(LegEvent::ReinviteFailed { status: 408 });
                 self.lost_if_dead(core, 408);
+            }
+            Phase::EndingOnAnswer => {
+                self.calling = None;
+                self.send_bye(core, By::Us);
             }
             _ => self.calling = None,
         }

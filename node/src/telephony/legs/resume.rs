@@ -21,6 +21,7 @@ use super::super::Shared;
 use super::super::checkpoint::{Checkpoint, KeptInvite};
 use super::super::reports;
 use super::super::session::{Heard, Offer, Session, SessionError};
+use super::super::sound::key_of;
 use super::{Entry, NodeLegs, log_refusal};
 
 /// So long after its commit our answer to a caller may be without an ACK (64 · T1).
@@ -30,6 +31,10 @@ const ANSWER_REPEATED_MS: u64 = 32_000;
 const BUSY_MAX: Duration = Duration::from_secs(40);
 /// Pause before it is told again. The signalling below has tried several times already.
 const TELL_AGAIN: Duration = Duration::from_secs(1);
+
+/// A far end taken over without a word that sends no audio for so long is asked whether it is
+/// still there: its BYE may have died with the old owner.
+const UNHEARD_MAX: Duration = Duration::from_secs(3);
 
 /// Why a leg was not taken up.
 pub(super) enum Unresumed {
@@ -152,6 +157,8 @@ impl NodeLegs {
         if let Some((_, offer)) = moved {
             info!(%leg, "a leg is not where it was; its far end is told");
             log_refusal(leg, sip.reinvite(Some(offer)));
+        } else {
+            ask_when_unheard(shared, leg);
         }
     }
 
@@ -188,6 +195,23 @@ impl NodeLegs {
         flow.connection = None;
         flow
     }
+}
+
+/// Asks a far end that was taken over and is not heard whether it knows the call.
+fn ask_when_unheard(shared: &Arc<Shared>, leg: LegId) {
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        tokio::time::sleep(UNHEARD_MAX).await;
+        // Closed means ended, or gone to yet another owner.
+        let Ok(heard) = shared.engine.stats(key_of(leg)) else {
+            return;
+        };
+        let Some(sip) = shared.legs.sip(leg).filter(|_| heard.packets_received == 0) else {
+            return;
+        };
+        debug!(%leg, "a far end is not heard after its node died; it is asked");
+        log_refusal(leg, sip.probe());
+    });
 }
 
 /// What both sides of a leg have said, and what a caller offered.
