@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
-.PHONY: build demo test test-long sim sim-bugs chaos bench lint check show
+.PHONY: build demo test test-long sim sim-bugs chaos soak bench lint check show
 
 RUN := packaging/setup.sh run
 OUT := $(or $(CARGO_TARGET_DIR),target)
@@ -35,7 +35,7 @@ test-long:
 	$(RUN) cargo test --locked --release -p strowger-sim -- --ignored --nocapture
 	STROWGER_BIN_DIR="$(RELEASE)" $(RUN) cargo test --locked --workspace \
 	    --no-fail-fast -- --ignored --nocapture --test-threads=1 --skip a_fresh_clone --skip a_million \
-	    --skip a_thousand_seeds --skip a_day_with_a_kill --skip bugs_put_back --skip under_many_faults
+	    --skip a_thousand_seeds --skip a_day_with_a_kill --skip bugs_put_back --skip under_many_faults --skip an_hour_of_kills
 
 # The exchange under simulated faults: SEEDS of them, or one SEED with the end of its trace.
 # HOURS makes it a long run with a kill every five minutes.
@@ -58,7 +58,16 @@ chaos:
 	$(RUN) cargo build --locked --release -p strowger-node -p strowger
 	$(if $(SEED),SEED=$(SEED)) FAULTS=$(FAULTS) STROWGER_BIN_DIR="$(RELEASE)" \
 	    $(RUN) cargo test --locked --workspace --test exchange -- chaos:: --ignored --nocapture \
-	    --test-threads=1
+	    --test-threads=1 --skip soak
+
+# A node dies every minute for MINUTES under calls; what the node that lives through it holds
+# afterwards is what it held before.
+MINUTES ?= 60
+soak:
+	@packaging/setup.sh test
+	$(RUN) cargo build --locked --release -p strowger-node -p strowger
+	MINUTES=$(MINUTES) STROWGER_BIN_DIR="$(RELEASE)" \
+	    $(RUN) cargo test --locked --workspace --test exchange -- chaos::soak:: --ignored --nocapture
 
 # Cost of calls, packets, commits and idle state; written to docs/FIGURES.md.
 bench: build

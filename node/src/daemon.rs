@@ -48,6 +48,12 @@ impl Gauges for Telephony {
         u64::try_from(self.shared().engine.ports_in_use()).unwrap_or(u64::MAX)
     }
 
+    fn call_actors(&self) -> u64 {
+        let switchboard = self.shared().switchboard();
+        let alive = switchboard.map_or(0, strowger_actors::switchboard::Switchboard::alive);
+        u64::try_from(alive).unwrap_or(u64::MAX)
+    }
+
     fn sip_messages(&self) -> (u64, u64) {
         let stats = self.shared().endpoint().map(Endpoint::stats);
         stats.map_or((0, 0), |stats| (stats.received_total(), stats.sent_total()))

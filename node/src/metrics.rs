@@ -21,6 +21,10 @@ pub struct Readings<'a> {
     pub cluster: &'a ClusterFigures,
     /// RTP port pairs in use on this node.
     pub rtp_ports: u64,
+    /// Actors of calls on this node.
+    pub call_actors: u64,
+    /// Tasks of this node's runtime that have not ended.
+    pub tasks: u64,
     /// SIP messages received and sent by this life of the node.
     pub sip_messages: (u64, u64),
     /// Protocol, cause and number of what this life of the node dropped.
@@ -166,6 +170,18 @@ pub fn text(readings: &Readings<'_>) -> String {
             readings.rtp_ports,
         ),
         (
+            "strowger_call_actors",
+            "gauge",
+            "Actors of calls here.",
+            readings.call_actors,
+        ),
+        (
+            "strowger_tasks",
+            "gauge",
+            "Tasks of the runtime here.",
+            readings.tasks,
+        ),
+        (
             "strowger_sip_received_total",
             "counter",
             "SIP messages received here.",
@@ -308,6 +324,8 @@ mod tests {
             registrations: 6,
             cluster: &cluster,
             rtp_ports: 7,
+            call_actors: 10,
+            tasks: 11,
             sip_messages: (8, 9),
             dropped: &[("sip", "malformed", 1)],
             event_readers: 0,
@@ -328,6 +346,8 @@ mod tests {
             "strowger_raft_term 4\n",
             "strowger_raft_applied 99\n",
             "strowger_rtp_ports_in_use 7\n",
+            "strowger_call_actors 10\n",
+            "strowger_tasks 11\n",
             "strowger_sip_received_total 8\n",
             "strowger_dropped_total{protocol=\"sip\",cause=\"malformed\"} 1\n",
             "# TYPE strowger_queue_offered_total counter\n",

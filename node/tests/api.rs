@@ -42,6 +42,10 @@ impl Gauges for Still {
         0
     }
 
+    fn call_actors(&self) -> u64 {
+        0
+    }
+
     fn sip_messages(&self) -> (u64, u64) {
         (0, 0)
     }

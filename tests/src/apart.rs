@@ -164,6 +164,13 @@ impl Apart {
         self.numbers().filter(runs)
     }
 
+    /// The process of a node that runs.
+    pub fn process(&self, number: u8) -> u32 {
+        let child = self.nodes[at(number)].as_ref();
+        // `ip netns exec` becomes the program it starts.
+        child.expect("the node runs").id()
+    }
+
     fn namespace(&self, number: u8) -> String {
         namespace(&self.name, number)
     }

@@ -83,6 +83,13 @@ pub async fn metrics(State(office): Shared) -> impl IntoResponse {
         registrations,
         cluster: &cluster,
         rtp_ports: office.gauges.rtp_ports_in_use(),
+        call_actors: office.gauges.call_actors(),
+        tasks: u64::try_from(
+            tokio::runtime::Handle::current()
+                .metrics()
+                .num_alive_tasks(),
+        )
+        .unwrap_or(u64::MAX),
         sip_messages: office.gauges.sip_messages(),
         dropped: &office.gauges.dropped(),
         event_readers: office.readers.load(Ordering::Relaxed),

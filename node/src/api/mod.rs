@@ -47,6 +47,8 @@ pub trait Gauges: Send + Sync + 'static {
     fn serves_sip(&self) -> bool;
     /// RTP port pairs in use.
     fn rtp_ports_in_use(&self) -> u64;
+    /// Actors of calls.
+    fn call_actors(&self) -> u64;
     /// SIP messages received and sent since start.
     fn sip_messages(&self) -> (u64, u64);
     /// What was dropped since start, by cause: SIP first, then RTP.

@@ -10,6 +10,7 @@ mod checks;
 mod clients;
 mod faults;
 mod load;
+mod soak;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

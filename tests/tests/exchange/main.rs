@@ -23,6 +23,7 @@ mod missed;
 mod moving;
 mod node_kill;
 mod operations;
+mod over_tcp;
 mod phones;
 mod queue;
 mod quorum_loss;

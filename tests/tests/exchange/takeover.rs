@@ -11,6 +11,7 @@ use strowger_tests::cluster::{Cluster, MUSIC_HZ, node_number};
 use strowger_tests::phone::{Call, Phase, Phone, Policy};
 use strowger_tests::poll::eventually;
 use strowger_tests::seats::quantile;
+use strowger_tests::talks::Talks;
 
 const SOON: Duration = Duration::from_secs(15);
 
@@ -174,78 +175,18 @@ const CALLS: usize = 100;
 /// What is heard of a kill is heard within this time.
 const WATCH: Duration = Duration::from_secs(5);
 
-/// Calls that talk by way of a node, both ends of each: callers first.
-struct Talks {
-    calls: usize,
-    ends: Vec<Call>,
-    _phones: [Phone; 2],
-}
-
-impl Talks {
-    fn begin(cluster: &Cluster, node: u64, calls: usize) -> Self {
-        let server = address_of(cluster, node);
-        let device = "127.0.0.60:6060".parse().expect("an address");
-        let device = Phone::at(device, "all", "", 620);
-        device.set_policy(Policy::Answer {
-            after: Duration::ZERO,
-            talk: None,
-        });
-        // The demo trusts this address: one source may send more than a phone would.
-        let caller = Phone::new(local(1), "1001", &cluster.password("1001"), 440);
-        let mut ends: Vec<Call> = (0..calls)
-            .map(|n| {
-                std::thread::sleep(Duration::from_millis(20));
-                caller.call(server, &format!("{}", 3_001 + n))
-            })
-            .collect();
-        for call in &ends {
-            assert!(call.answered(SOON), "{:?}", call.view());
-        }
-        ends.extend(device.calls());
-        assert_eq!(ends.len(), 2 * calls, "each call has two ends");
-        for end in &ends {
-            end.wait(SOON, |_| end.audio().counts().received > 50)
-                .expect("everybody is heard");
-        }
-        ends.iter().for_each(|end| end.audio().reset());
-        Self {
-            calls,
-            ends,
-            _phones: [caller, device],
-        }
-    }
-
-    /// How long each end heard nothing, ms; everybody is still heard.
-    fn gaps(&self) -> Vec<f64> {
-        for end in &self.ends {
-            assert!(end.view().ended.is_none(), "{:?}", end.view());
-            let last = end.audio().counts().last;
-            let heard = last.is_some_and(|last| last.elapsed() < Duration::from_millis(500));
-            assert!(heard, "{} is heard no more", end.view().peer);
-        }
-        self.ends.iter().map(gap_ms).collect()
-    }
-
-    /// Half of the callers hang up, and all that are left of the called.
-    fn end(&self) {
-        let (callers, called) = self.ends.split_at(self.calls);
-        callers.iter().step_by(2).for_each(Call::hang_up);
-        let told = callers.iter().step_by(2).count();
-        eventually(SOON, "half of the called are told", || {
-            let ended = called.iter().filter(|end| end.view().ended.is_some());
-            (ended.count() == told).then_some(())
-        });
-        let left = called.iter().filter(|end| end.view().ended.is_none());
-        left.for_each(Call::hang_up);
-        for end in &self.ends {
-            end.ended(SOON).expect("every end is told");
-        }
-    }
+/// Calls that talk by way of a node.
+fn talk(cluster: &Cluster, node: u64, calls: usize) -> Talks {
+    let device = "127.0.0.60:6060".parse().expect("an address");
+    let device = Phone::at(device, "all", "", 620);
+    // The demo trusts this address: one source may send more than a phone would.
+    let caller = Phone::new(local(1), "1001", &cluster.password("1001"), 440);
+    Talks::begin(address_of(cluster, node), caller, device, 3_001, calls)
 }
 
 /// Kills `victim` under calls that talk by way of it; how long each end heard nothing, ms.
 fn gaps_of_a_kill(cluster: &mut Cluster, victim: u64, calls: usize) -> Vec<f64> {
-    let talks = Talks::begin(cluster, victim, calls);
+    let talks = talk(cluster, victim, calls);
     std::thread::sleep(Duration::from_secs(1));
     println!(
         "{calls} calls, before the kill: longest gap {:.0} ms",
@@ -259,17 +200,13 @@ fn gaps_of_a_kill(cluster: &mut Cluster, victim: u64, calls: usize) -> Vec<f64> 
     gaps
 }
 
-fn gap_ms(end: &Call) -> f64 {
-    end.audio().counts().gap_max.as_secs_f64() * 1_000.0
-}
-
 #[test]
 fn a_node_is_taken_out_of_service_under_calls_and_comes_back() {
     const CALLS: usize = 20;
     let mut cluster = Cluster::start("takeover.toml");
     let node = cluster.leader();
     let name = node.to_string();
-    let talks = Talks::begin(&cluster, node, CALLS);
+    let talks = talk(&cluster, node, CALLS);
     let calls_of = |cluster: &Cluster| {
         let nodes = cluster.any_api().list("/v1/nodes")?;
         let own = nodes
@@ -325,7 +262,7 @@ fn stands_still(cluster: &mut Cluster, node: u64, still: Duration) {
     /// those not older than 200 ms when the process woke; a pause of 4 s has missed 200.
     const BURST_MAX: u64 = 40;
     let before = cluster.any_api().cdrs().expect("a node answers").len();
-    let mut talks = Talks::begin(cluster, node, CALLS);
+    let mut talks = talk(cluster, node, CALLS);
     cluster.signal(node, Signal::SIGSTOP);
     // Their BYEs are heard by nobody before the node, or who has its calls then, is there.
     let leaving = [talks.ends[0].clone(), talks.ends[CALLS + 1].clone()];

@@ -89,6 +89,8 @@ pub struct Load {
     /// Calls hung up during this fault; their other ends are to be told.
     pub leaving: Vec<Talk>,
     pub sums: Sums,
+    /// Callers of the queue wait before they call again.
+    resting: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     queue: Arc<Mutex<Sums>>,
     callers: Vec<JoinHandle<()>>,
@@ -112,15 +114,16 @@ impl Load {
         let agents = Phone::at(agents_device(), "agents", "", AGENT_HZ);
         agents.set_policy(answer(150));
         let agents = Arc::new(Mutex::new(agents));
-        let stop = Arc::new(AtomicBool::new(false));
+        let [resting, stop] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
         let done = Arc::new(AtomicBool::new(false));
         let (serving, over) = (Arc::clone(&agents), Arc::clone(&done));
         let server = std::thread::spawn(move || serve(&serving, &over));
         let queue = Arc::new(Mutex::new(Sums::default()));
         let callers: Vec<JoinHandle<()>> = (0..callers)
             .map(|lane| {
-                let (stop, queue, dice) = (Arc::clone(&stop), Arc::clone(&queue), dice.split());
-                std::thread::spawn(move || call_the_queue(lane, nodes, dice, &stop, &queue))
+                let when = [&resting, &stop].map(Arc::clone);
+                let (queue, dice) = (Arc::clone(&queue), dice.split());
+                std::thread::spawn(move || call_the_queue(lane, nodes, dice, &when, &queue))
             })
             .collect();
         let mut load = Self {
@@ -134,6 +137,7 @@ impl Load {
             talks: Vec::new(),
             leaving: Vec::new(),
             sums: Sums::default(),
+            resting,
             stop,
             queue,
             callers,
@@ -236,26 +240,40 @@ impl Load {
         doubles
     }
 
-    /// Everybody hangs up; waits for all to be told.
+    /// Everybody hangs up, and calls again after [`Load::go_on`]; waits for all to be told.
+    pub fn rest(&mut self, cluster: &Apart) {
+        self.resting.store(true, Ordering::Relaxed);
+        let talks = std::mem::take(&mut self.talks);
+        for (n, talk) in talks.iter().enumerate() {
+            talk.ends[n % 2].hang_up();
+        }
+        for end in talks.iter().flat_map(|talk| &talk.ends) {
+            if end.ended(PATIENCE).is_none() {
+                println!("  an end was never told: {:?}", end.view());
+            }
+        }
+        // A caller who is in the queue now is served first.
+        eventually(3 * PATIENCE, "no call is left", || {
+            let calls = cluster.any_api().list("/v1/calls")?;
+            calls.is_empty().then_some(())
+        });
+    }
+
+    /// Everybody calls again after a rest.
+    pub fn go_on(&mut self) {
+        self.resting.store(false, Ordering::Relaxed);
+        self.fill();
+    }
+
+    /// Everybody hangs up for good.
     pub fn finish(mut self, cluster: &Apart) -> Sums {
         self.stop.store(true, Ordering::Relaxed);
+        self.rest(cluster);
         for lane in std::mem::take(&mut self.callers) {
             lane.join().expect("callers assert nothing");
         }
         self.done.store(true, Ordering::Relaxed);
         self.server.join().expect("agents assert nothing");
-        for (n, talk) in self.talks.iter().enumerate() {
-            talk.ends[n % 2].hang_up();
-        }
-        for end in self.talks.iter().flat_map(|talk| &talk.ends) {
-            if end.ended(PATIENCE).is_none() {
-                println!("  an end was never told: {:?}", end.view());
-            }
-        }
-        eventually(PATIENCE, "no call is left", || {
-            let calls = cluster.any_api().list("/v1/calls")?;
-            calls.is_empty().then_some(())
-        });
         let mut sums = std::mem::take(&mut self.sums);
         let queue = lock(&self.queue);
         sums.served.clone_from(&queue.served);
@@ -303,9 +321,18 @@ fn serve(agents: &Mutex<Phone>, done: &AtomicBool) {
 }
 
 /// One caller after the other, each with a number of his own.
-fn call_the_queue(lane: usize, nodes: u8, mut dice: Dice, stop: &AtomicBool, sums: &Mutex<Sums>) {
+fn call_the_queue(
+    lane: usize,
+    nodes: u8,
+    mut dice: Dice,
+    [resting, stop]: &[Arc<AtomicBool>; 2],
+    sums: &Mutex<Sums>,
+) {
     let at = phones_at(3 + u8::try_from(lane).expect("few lanes"));
     for n in 0.. {
+        while resting.load(Ordering::Relaxed) && !stop.load(Ordering::Relaxed) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
         if stop.load(Ordering::Relaxed) {
             return;
         }
