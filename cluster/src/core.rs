@@ -20,6 +20,7 @@ use crate::event::{ClusterEvent, ClusterFigures, Liveness, StandAside};
 use crate::identity::Identity;
 use crate::limits;
 use crate::liveness::death::Watcher;
+use crate::liveness::election::Position;
 use crate::liveness::lease::{LeaseAnswer, LeaseRequest, Leases};
 use crate::liveness::{BootTime, Peers, succession};
 use crate::propose::Waiting;
@@ -172,24 +173,43 @@ impl Core {
 
     /// Answers a request for a lease.
     pub fn grant(&self, from: NodeNumber, request: &LeaseRequest) -> LeaseAnswer {
-        let remaining = if self.stood_aside.lock().is_some() {
+        let declared = self.peers.is_being_declared(from);
+        let remaining = if declared || self.stood_aside.lock().is_some() {
             Duration::ZERO
         } else {
             let now = BootTime::now();
             self.confirm_alone(now);
             self.leases.grant(from, request.offset_ms, now)
         };
-        self.peers.alive(from, request.incarnation);
+        if !declared {
+            self.peers.alive(from, request.incarnation);
+        }
         LeaseAnswer {
             remaining_ms: u64::try_from(remaining.as_millis()).unwrap_or(0),
             lease_ms: u64::try_from(self.leases.length().as_millis()).unwrap_or(0),
             wall_ms: wall_clock_ms(),
         }
     }
+
+    /// Waits until all is applied that `leader` has in its log; false when that takes too long.
+    async fn catches_up(&self, leader: NodeNumber) -> bool {
+        let patience = self.leases.length() / 2;
+        let asked = self
+            .transport
+            .ask::<_, Position>(leader, Kind::Position, &(), patience);
+        let Ok(Position(end)) = asked.await else {
+            return false;
+        };
+        let end = end.map_or(0, |id| id.index);
+        let mut applied = self.outputs.applied.subscribe();
+        let reached = tokio::time::timeout(patience, applied.wait_for(|applied| *applied >= end));
+        matches!(reached.await, Ok(Ok(_)))
+    }
 }
 
 /// Asks the leader for leases and compares clocks with it. A node that stands aside asks
-/// no more: its lease runs out, and it can be declared down.
+/// no more: its lease runs out, and it can be declared down. One that had lost its lease acts
+/// again when it knows all that was decided meanwhile, perhaps that it is down.
 pub async fn renew_leases(core: Arc<Core>) {
     let mut pause = tokio::time::interval(limits::LEASE_RENEWAL);
     pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -222,8 +242,11 @@ pub async fn renew_leases(core: Arc<Core>) {
         // The leader read its clock about half way.
         let ours = sent_wall.saturating_add(u64::try_from(travel.as_millis() / 2).unwrap_or(0));
         let offset = i64::try_from(ours).unwrap_or(0) - i64::try_from(answer.wall_ms).unwrap_or(0);
-        core.leases
-            .granted(sent, Duration::from_millis(answer.remaining_ms), offset);
+        let remaining = Duration::from_millis(answer.remaining_ms);
+        let regains = !remaining.is_zero() && !core.leases.valid(sent);
+        if !regains || core.catches_up(leader).await {
+            core.leases.granted(sent, remaining, offset);
+        }
         core.leases.heard(Duration::from_millis(answer.lease_ms));
     }
 }

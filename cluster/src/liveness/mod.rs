@@ -20,6 +20,7 @@ use strowger_core::ports::{IncarnationNumber, NodeNumber};
 use tokio::sync::broadcast;
 
 use crate::event::{ClusterEvent, Liveness};
+use crate::limits;
 
 /// A moment on the clock that runs through suspend (`CLOCK_BOOTTIME`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +55,8 @@ pub struct Peers {
     known: Mutex<HashMap<NodeNumber, Liveness>>,
     incarnations: Mutex<HashMap<NodeNumber, IncarnationNumber>>,
     watched: Mutex<BTreeSet<NodeNumber>>,
+    /// When leases were found to have run out.
+    over_since: Mutex<HashMap<NodeNumber, Instant>>,
     events: broadcast::Sender<ClusterEvent>,
 }
 
@@ -64,6 +67,7 @@ impl Peers {
             known: Mutex::default(),
             incarnations: Mutex::default(),
             watched: Mutex::default(),
+            over_since: Mutex::default(),
             events,
         }
     }
@@ -144,9 +148,22 @@ impl Peers {
             incarnation: self.incarnation(node),
             certain: false,
         };
+        if !matches!(self.liveness(node), Some(Liveness::Dead { .. })) {
+            self.over_since.lock().insert(node, Instant::now());
+        }
         self.set(node, liveness, |old| {
             !matches!(old, Some(Liveness::Dead { .. }))
         });
+    }
+
+    /// True while `node` is being declared down because its lease ran out.
+    pub fn is_being_declared(&self, node: NodeNumber) -> bool {
+        let since = self.over_since.lock().get(&node).copied();
+        let still = matches!(
+            self.liveness(node),
+            Some(Liveness::Dead { certain: false, .. })
+        );
+        still && since.is_some_and(|since| since.elapsed() < limits::DECLARING)
     }
 
     /// Takes back what was concluded from leases: only a leader hears of their renewal,
@@ -223,6 +240,22 @@ mod tests {
             certain: true,
         };
         assert_eq!(peers.liveness(4), Some(dead));
+    }
+
+    #[test]
+    fn who_is_being_declared_down_is_so_until_it_is_heard_of_again() {
+        let peers = peers();
+        peers.alive(2, 5);
+        assert!(!peers.is_being_declared(2));
+        peers.lease_over(2);
+        assert!(peers.is_being_declared(2));
+        peers.alive(2, 5);
+        assert!(!peers.is_being_declared(2));
+        peers.certainly_dead(2, 5);
+        assert!(
+            !peers.is_being_declared(2),
+            "a new life is not kept waiting"
+        );
     }
 
     #[test]

@@ -419,6 +419,39 @@ async fn a_bye_does_not_wait_for_a_peer_that_is_silent() {
 }
 
 #[tokio::test]
+async fn what_a_leg_has_sent_is_not_repeated_after_it_was_let_go() {
+    let (us, script) = (side(), Script::new().await);
+    let (mut legs, mut call_ids) = (Vec::new(), Vec::new());
+    for tag in ["one", "two"] {
+        let (leg, mut events) = us.call(script.address(), Some(SDP.to_owned()));
+        let (invite, _) = script.request("INVITE").await;
+        script
+            .send(ok(&invite, &script, tag).to_bytes(), us.address)
+            .await;
+        assert!(matches!(events.next().await, LegEvent::Answered { .. }));
+        leg.ack(None).unwrap();
+        script.request("ACK").await;
+        leg.bye(None).unwrap();
+        call_ids.push(invite.headers.call_id().to_owned());
+        legs.push((leg, events));
+    }
+    legs[0].0.forget();
+    // Some may have been under way.
+    let (mut last_of_first, mut second) = (0, 0);
+    while second < 8 {
+        let (bye, _) = script.request("BYE").await;
+        match bye.headers.call_id() == call_ids[0] {
+            true => last_of_first = second,
+            false => second += 1,
+        }
+    }
+    assert!(
+        last_of_first <= 4,
+        "repeated after {last_of_first} of {second}"
+    );
+}
+
+#[tokio::test]
 async fn requests_follow_loose_and_strict_routes() {
     for (route, strict) in [("<sip:127.0.0.1:9;lr>", false), ("<sip:127.0.0.1:9>", true)] {
         let (us, script) = (side(), Script::new().await);

@@ -38,6 +38,8 @@ pub struct View {
     pub ended_by_peer: bool,
     /// How many BYEs the other end has sent, each with its repeats once.
     pub byes: usize,
+    /// Who sent each of them, and when.
+    pub byes_from: Vec<(Instant, SocketAddr)>,
     /// When it began, was answered and ended.
     pub began: Instant,
     /// When it was answered.
@@ -135,6 +137,7 @@ impl Record {
                 status: None,
                 ended_by_peer: false,
                 byes: 0,
+                byes_from: Vec::new(),
                 began: Instant::now(),
                 answered: None,
                 ended: None,

@@ -554,7 +554,12 @@ impl Core {
                 self.send(&response_to(request, 200).bytes(), from);
                 let record = state.calls.get_mut(&call_id).expect("known");
                 record.repeat = None;
-                record.byes.extend(request.branch());
+                if request
+                    .branch()
+                    .is_some_and(|branch| record.byes.insert(branch))
+                {
+                    record.view.byes_from.push((Instant::now(), from));
+                }
                 record.view.byes = record.byes.len();
                 record.end(None, true);
             }

@@ -387,16 +387,19 @@ impl Core {
     fn fire(&self, due: Due) {
         match due {
             Due::Server(key, kind) => self.table.server_timer(self, &key, kind),
-            Due::Client(key, kind) => match self.table.client_timer(self, &key, kind) {
-                Some(ClientOwner::Leg(token)) => {
-                    let method = key.0.rsplit('|').next().map(Method::from_name);
-                    if let (Some(cell), Some(method)) = (self.leg(token), method) {
-                        cell.machine.lock().on_no_response(self, &method);
+            Due::Client(key, kind) => {
+                let stands = |token| self.leg(token).is_some();
+                match self.table.client_timer(self, &key, kind, stands) {
+                    Some(ClientOwner::Leg(token)) => {
+                        let method = key.0.rsplit('|').next().map(Method::from_name);
+                        if let (Some(cell), Some(method)) = (self.leg(token), method) {
+                            cell.machine.lock().on_no_response(self, &method);
+                        }
                     }
+                    Some(ClientOwner::Once(tell)) => tell(None),
+                    Some(ClientOwner::Nobody) | None => {}
                 }
-                Some(ClientOwner::Once(tell)) => tell(None),
-                Some(ClientOwner::Nobody) | None => {}
-            },
+            }
             Due::Leg(token, timer, generation) => {
                 if let Some(cell) = self.leg(token) {
                     cell.machine.lock().on_timer(self, timer, generation);

@@ -261,9 +261,17 @@ impl Table {
         wire: &dyn Wire,
         key: &Key,
         kind: Kind,
+        stands: impl Fn(LegToken) -> bool,
     ) -> Option<ClientOwner> {
         let mut shard = self.shard(key).lock();
         let client = shard.clients.get_mut(key)?;
+        // A leg that was let go has gone to another node, which speaks for it now.
+        if let ClientOwner::Leg(token) = client.owner
+            && !stands(token)
+        {
+            self.remove_client(&mut shard, key);
+            return None;
+        }
         match client.timer(wire, &self.times, key, kind) {
             Heard::Nothing | Heard::Deliver => None,
             Heard::Timeout => self.remove_client(&mut shard, key),
