@@ -165,6 +165,7 @@ impl Core {
             proposals: self.outputs.figures.proposals.load(Ordering::Relaxed),
             watched: self.peers.watched(),
             syncs: self.syncs.load(Ordering::Relaxed),
+            store_memory: self.store.memory(),
             forced_elections: self.forced_elections.load(Ordering::Relaxed),
             snapshots_installed: self.outputs.figures.installed.load(Ordering::Relaxed),
             clock_offset_ms: self.leases.own_offset(),

@@ -141,6 +141,8 @@ pub struct ClusterFigures {
     pub watched: Vec<NodeNumber>,
     /// Synced writes of this life of the node.
     pub syncs: u64,
+    /// Memory of the store's own buffers and caches, bytes: bounded, and full only after a while.
+    pub store_memory: u64,
     /// Elections this node stood in because its leader had surely died.
     pub forced_elections: u64,
     /// Snapshots installed by this life of the node.

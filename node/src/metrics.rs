@@ -164,6 +164,12 @@ pub fn text(readings: &Readings<'_>) -> String {
             cluster.syncs,
         ),
         (
+            "strowger_store_memory_bytes",
+            "gauge",
+            "Write buffers and caches of the store here.",
+            cluster.store_memory,
+        ),
+        (
             "strowger_rtp_ports_in_use",
             "gauge",
             "RTP port pairs in use here.",

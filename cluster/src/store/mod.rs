@@ -134,6 +134,25 @@ impl Store {
         })
     }
 
+    /// Memory of the engine's write buffers, block caches and table readers, bytes. What it does
+    /// not tell counts as nothing.
+    pub fn memory(&self) -> u64 {
+        let properties = [
+            "rocksdb.size-all-mem-tables",
+            "rocksdb.block-cache-usage",
+            "rocksdb.estimate-table-readers-mem",
+        ];
+        let of = |family: &Family, property: &&str| {
+            let value = self
+                .db
+                .property_int_value_cf(self.family(*family), *property);
+            value.ok().flatten().unwrap_or(0)
+        };
+        let all = Family::ALL.iter();
+        all.flat_map(|family| properties.iter().map(move |property| of(family, property)))
+            .sum()
+    }
+
     /// Where faults are raised.
     pub fn fault(&self) -> &Fault {
         &self.fault

@@ -36,7 +36,9 @@ struct Held {
     actors: f64,
     tasks: f64,
     descriptors: f64,
+    /// Without the buffers and caches of the store, which have bounds and take hours to fill.
     memory_kib: f64,
+    store_kib: f64,
 }
 
 impl Held {
@@ -48,12 +50,15 @@ impl Held {
         let memory = status
             .lines()
             .find_map(|line| line.strip_prefix("RssAnon:"))?;
+        let memory: f64 = memory.trim().trim_end_matches(" kB").parse().ok()?;
+        let store_kib = api.metric("strowger_store_memory_bytes", &[])? / 1_024.0;
         Some(Self {
             ports: api.metric("strowger_rtp_ports_in_use", &[])?,
             actors: api.metric("strowger_call_actors", &[])?,
             tasks: api.metric("strowger_tasks", &[])?,
             descriptors: descriptors.count() as f64,
-            memory_kib: memory.trim().trim_end_matches(" kB").parse().ok()?,
+            memory_kib: memory - store_kib,
+            store_kib,
         })
     }
 
@@ -81,12 +86,14 @@ impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} ports, {} call actors, {} tasks, {} descriptors, {:.1} MiB of memory",
+            "{} ports, {} call actors, {} tasks, {} descriptors, {:.1} MiB of memory and {:.1} MiB \
+             of the store's",
             self.ports,
             self.actors,
             self.tasks,
             self.descriptors,
-            self.memory_kib / 1_024.0
+            self.memory_kib / 1_024.0,
+            self.store_kib / 1_024.0
         )
     }
 }
