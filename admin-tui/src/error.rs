@@ -115,6 +115,14 @@ pub enum Failure {
         /// Checks made.
         checks: usize,
     },
+    /// A node that is being drained has calls when the time given for it is over.
+    #[error("{node} has {calls} calls")]
+    Draining {
+        /// The node.
+        node: String,
+        /// Calls it has.
+        calls: u64,
+    },
     /// The console needs a terminal.
     #[error("terminal: {why}")]
     Terminal {
@@ -128,7 +136,9 @@ impl Failure {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Usage { .. } | Self::Address { .. } | Self::Terminal { .. } => Exit::Usage,
-            Self::NoNode { .. } | Self::NoAnswer { .. } => Exit::Unreachable,
+            Self::NoNode { .. } | Self::NoAnswer { .. } | Self::Draining { .. } => {
+                Exit::Unreachable
+            }
             Self::Answered { exit, .. } => *exit,
             Self::Garbled { .. } | Self::Unwell { .. } => Exit::Refused,
             Self::Site { .. }
@@ -183,6 +193,12 @@ impl Failure {
                 &format!("{wrong} of {checks} checks failed"),
                 None,
                 "see the lines marked wrong",
+            ),
+            Self::Draining { node, calls } => problem(
+                "SW0913",
+                &format!("{node} still has {calls} calls and goes on draining"),
+                None,
+                "wait and repeat the command; `strowger call list` shows which they are",
             ),
             Self::Terminal { why } => problem(
                 "SW0909",

@@ -80,6 +80,9 @@ pub const HASH_ROUNDS: u32 = 5;
 /// Pause between those rounds.
 pub const HASH_PAUSE: Duration = Duration::from_millis(120);
 
+/// How often `node drain` looks how many calls the node has.
+pub const DRAIN_LOOK: Duration = Duration::from_millis(100);
+
 /// Smallest terminal the console draws on.
 pub const TERMINAL_MIN: (u16, u16) = (60, 12);
 

@@ -133,6 +133,12 @@ fn dead_url() -> String {
 
 const AGENTS: &str = r#"[{"id":"a1","extension":"1001","state":"ready","reason":null,
     "since_at":"2026-11-22T01:00:00.000Z","calls":3,"call":null,"queues":["main","東京"]}]"#;
+const DRAINED: &str = r#"{"id":"node_2","address":"127.0.0.2","state":"draining","role":"voter",
+    "term":1,"applied":7,"lag":0,"calls":0,"version":"0.1.0","state_hash":"aa",
+    "service_addresses":[]}"#;
+const DRAINING: &str = r#"{"id":"node_2","address":"127.0.0.2","state":"draining","role":"voter",
+    "term":1,"applied":7,"lag":0,"calls":34,"version":"0.1.0","state_hash":"aa",
+    "service_addresses":["127.0.0.2"]}"#;
 const REFUSED: &str = r#"{"error":{"code":"SW0310","what":"agent a1 is not signed in",
     "where":"agent a1","next":"sign the agent in"}}"#;
 
@@ -261,8 +267,8 @@ fn commands_and_the_token_go_over_the_wire_as_agreed() {
             r#""type":"call_hangup","call":"call_1"}"#,
         ),
         (
-            &["node", "drain", "2"],
-            r#""type":"node_drain","node":"node_2"}"#,
+            &["node", "undrain", "2"],
+            r#""type":"node_undrain","node":"node_2"}"#,
         ),
     ] {
         let words = [&["--token-file", token], words].concat();
@@ -277,6 +283,33 @@ fn commands_and_the_token_go_over_the_wire_as_agreed() {
     let output = node.run(&["call", "hangup", "call_1", "-o", "json"]);
     let outcome: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("JSON");
     assert_eq!(outcome["outcome"], "done");
+}
+
+#[test]
+fn draining_waits_until_no_call_is_left_and_says_how_many_are() {
+    let done = ("POST /v1/commands", 200, r#"{"id":"x","outcome":"done"}"#);
+    let empty = TinyNode::start(&[done, ("GET /v1/nodes/node_2", 200, DRAINED)]);
+    let output = empty.run(&["node", "drain", "2"]);
+    assert_eq!((code(&output), stdout(&output)), (0, "done\n".to_owned()));
+    assert_eq!(stderr(&output), "node_2 has 0 calls\n");
+    let asked = empty.asked();
+    assert!(
+        asked[0].ends_with(r#""type":"node_drain","node":"node_2"}"#),
+        "{asked:?}"
+    );
+    let output = empty.run(&["node", "drain", "2", "-o", "json"]);
+    let outcome: serde_json::Value = serde_json::from_str(&stdout(&output)).expect("JSON");
+    assert_eq!(outcome["outcome"], "done");
+    assert_eq!(stderr(&output), "");
+
+    let busy = TinyNode::start(&[done, ("GET /v1/nodes/node_2", 200, DRAINING)]);
+    let output = busy.run(&["node", "drain", "2", "--within-s", "0"]);
+    assert_eq!((code(&output), stdout(&output)), (4, String::new()));
+    assert_eq!(
+        stderr(&output),
+        "node_2 has 34 calls\nSW0913 node_2 still has 34 calls and goes on draining; \
+         wait and repeat the command; `strowger call list` shows which they are\n"
+    );
 }
 
 #[test]

@@ -247,10 +247,13 @@ pub enum NodeVerb {
         #[arg(long, value_name = "S", default_value_t = 3_600)]
         ttl_s: u64,
     },
-    /// Stop new calls at a node and move its addresses away
+    /// Move a node's addresses and calls away, and wait until it has no calls
     Drain {
         /// Such as 2 or node_2
         id: String,
+        /// Seconds to wait; it goes on draining afterwards
+        #[arg(long, value_name = "S", default_value_t = 30)]
+        within_s: u64,
     },
     /// Take a drain back
     Undrain {

@@ -8,20 +8,21 @@ mod extension;
 mod hours;
 mod import;
 mod lists;
+mod node;
 mod site;
 
 use std::ffi::OsString;
 
 use clap::Parser;
 use serde_json::Value;
-use strowger_core::api::{Action, Command, Node};
+use strowger_core::api::{Action, Command};
 
 use crate::client::{Client, segment};
 use crate::endpoint::Access;
 use crate::error::{Exit, Failure};
 use crate::render::{self, Output, shape};
 use crate::{console, limits};
-use args::{AgentVerb, Args, CallVerb, CustomerVerb, ExtensionVerb, NodeVerb, SiteVerb, Verb};
+use args::{AgentVerb, Args, CallVerb, CustomerVerb, ExtensionVerb, SiteVerb, Verb};
 
 /// What every command needs.
 struct Session {
@@ -81,7 +82,7 @@ fn run(args: Args) -> Result<Exit, Failure> {
         Verb::Events { from, limit } => events::run(&session, &from, limit),
         Verb::Doctor => doctor::run(&session),
         Verb::Site { verb } => site::run(&session, verb),
-        Verb::Node { verb } => node(&session, verb),
+        Verb::Node { verb } => node::run(&session, verb),
         Verb::Agent { verb } => agent(&session, verb),
         Verb::Call { verb } => call(&session, verb),
         Verb::Hours { verb } => hours::run(&session, verb),
@@ -96,39 +97,6 @@ fn run(args: Args) -> Result<Exit, Failure> {
         | Verb::Cdr { .. }
         | Verb::Figures(_) => lists::run(&session, args.verb),
     }
-}
-
-fn node(session: &Session, verb: NodeVerb) -> Result<Exit, Failure> {
-    match verb {
-        NodeVerb::List => session.list("/v1/nodes", &shape::NODE),
-        NodeVerb::Show { id } => session.show("/v1/nodes", &node_id(&id), &shape::NODE),
-        NodeVerb::Invite { ttl_s } => {
-            let body = serde_json::json!({ "ttl_s": ttl_s });
-            let invitation = session.client.post("/v1/nodes/invite", &body)?;
-            match session.output {
-                // The token alone, ready for `strowgerd join --token "$(…)"`.
-                Output::Table => session.print(&table_token(&invitation)),
-                Output::Json | Output::Csv => session.one(&shape::INVITATION, &invitation),
-            }
-        }
-        NodeVerb::Drain { id } => session.act(Action::NodeDrain { node: node_id(&id) }),
-        NodeVerb::Undrain { id } => session.act(Action::NodeUndrain { node: node_id(&id) }),
-        NodeVerb::Remove { id, force } => remove(session, &node_id(&id), force),
-    }
-}
-
-/// Removing a node that is up is asked for twice: its calls end with it.
-fn remove(session: &Session, id: &str, force: bool) -> Result<Exit, Failure> {
-    let node: Node = session.client.get(&format!("/v1/nodes/{}", segment(id)))?;
-    if !force && node.state == "up" && node.calls > 0 {
-        return Err(Failure::Usage {
-            what: format!("{id} is up and owns {} calls", node.calls),
-            next: "drain it first, or add --force".to_owned(),
-        });
-    }
-    session.act(Action::NodeRemove {
-        node: id.to_owned(),
-    })
 }
 
 fn agent(session: &Session, verb: AgentVerb) -> Result<Exit, Failure> {
@@ -195,15 +163,24 @@ impl Session {
 
     /// Sends a command and prints what became of it.
     fn act(&self, action: Action) -> Result<Exit, Failure> {
+        let outcome = self.send(action)?;
+        self.outcome(&outcome)
+    }
+
+    /// Sends a command; what became of it.
+    fn send(&self, action: Action) -> Result<Value, Failure> {
         let command = Command {
             id: command_id(),
             action,
         };
-        let outcome = self.client.post("/v1/commands", &command)?;
+        self.client.post("/v1/commands", &command)
+    }
+
+    fn outcome(&self, outcome: &Value) -> Result<Exit, Failure> {
         if self.output == Output::Table {
             return self.print("done\n");
         }
-        self.one(&shape::OUTCOME, &outcome)
+        self.one(&shape::OUTCOME, outcome)
     }
 
     fn print(&self, text: &str) -> Result<Exit, Failure> {
@@ -212,23 +189,6 @@ impl Session {
             .map_err(|error| Failure::Terminal {
                 why: format!("stdout takes nothing: {error}"),
             })
-    }
-}
-
-fn table_token(invitation: &Value) -> String {
-    let token = invitation
-        .get("token")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
-    format!("{}\n", crate::text::clean(token))
-}
-
-/// `2` and `node_2` name the same node.
-fn node_id(id: &str) -> String {
-    if !id.is_empty() && id.chars().all(|c| c.is_ascii_digit()) {
-        format!("node_{id}")
-    } else {
-        id.to_owned()
     }
 }
 
