@@ -49,6 +49,8 @@ pub struct Apart {
     nodes: Vec<Option<Child>>,
     /// The id of the node on each machine: at first the machine's number.
     ids: Vec<u64>,
+    /// The folder of the programs on each machine.
+    programs: Vec<PathBuf>,
     token: String,
 }
 
@@ -84,6 +86,16 @@ impl Apart {
 
     /// The same with so many nodes.
     pub fn start_many(nodes: u8, site: &str, passwords: &str) -> Option<Self> {
+        Self::start_programs(&programs::folder(), nodes, site, passwords)
+    }
+
+    /// The same with the daemon of this folder.
+    pub fn start_programs(
+        folder_of_programs: &Path,
+        nodes: u8,
+        site: &str,
+        passwords: &str,
+    ) -> Option<Self> {
         let name = cluster_name();
         if let Err(why) = make_network(&name, nodes) {
             println!("NOT SEEN: network namespaces cannot be made here ({why}); run it as root");
@@ -102,6 +114,7 @@ impl Apart {
             name,
             nodes: (0..nodes).map(|_| None).collect(),
             ids: (1..=u64::from(nodes)).collect(),
+            programs: vec![folder_of_programs.to_owned(); usize::from(nodes)],
             token: String::new(),
         };
         cluster.daemon(1, &["init", "--name", "apart"]);
@@ -214,7 +227,7 @@ impl Apart {
         let mut command = Command::new("ip");
         command
             .args(["netns", "exec", &self.namespace(number)])
-            .arg(programs::path("strowgerd"))
+            .arg(programs::path_in(&self.programs[at(number)], "strowgerd"))
             .args(words)
             .arg("--config")
             .arg(self.node_folder(number).join("node.toml"));
@@ -224,6 +237,27 @@ impl Apart {
     fn daemon(&self, number: u8, words: &[&str]) {
         let (code, out, err) = programs::run(&mut self.daemon_command(number, words));
         assert_eq!(code, 0, "strowgerd {}: {out}{err}", words.join(" "));
+    }
+
+    /// From its next start on a node runs the daemon of this folder.
+    pub fn install(&mut self, number: u8, folder: &Path) {
+        folder.clone_into(&mut self.programs[at(number)]);
+    }
+
+    /// The daemon that a node runs now.
+    pub fn program(&self, number: u8) -> PathBuf {
+        let link = format!("/proc/{}/exe", self.process(number));
+        std::fs::read_link(link).expect("a running process has a program")
+    }
+
+    /// Starts a node that is expected to end by itself; exit code (124 when it did not end in
+    /// time), stdout, stderr.
+    pub fn run_to_its_end(&self, number: u8) -> (i32, String, String) {
+        let run = self.daemon_command(number, &["run"]);
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=5", "60"]);
+        command.arg(run.get_program()).args(run.get_args());
+        programs::run(&mut command)
     }
 
     /// Starts a node on its data and waits until it serves.

@@ -22,7 +22,12 @@ pub fn folder() -> PathBuf {
 
 /// The path of `name`; panics with the command that builds it when it is not there.
 pub fn path(name: &str) -> PathBuf {
-    let path = folder().join(name);
+    path_in(&folder(), name)
+}
+
+/// The same in another folder.
+pub fn path_in(folder: &Path, name: &str) -> PathBuf {
+    let path = folder.join(name);
     assert!(
         path.is_file(),
         "{} is not built; `make test` builds it before the tests run",

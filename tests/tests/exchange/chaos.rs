@@ -6,10 +6,10 @@
 //! and the next fault comes when the cluster has caught up. Nodes in network namespaces;
 //! without the rights for that each test says loudly that it saw nothing.
 
-mod checks;
+pub mod checks;
 mod clients;
 mod faults;
-mod load;
+pub mod load;
 mod soak;
 
 use std::collections::BTreeMap;
@@ -133,7 +133,8 @@ fn run(extent: &Extent, seed: u64) {
     let mut dice = Dice::new(seed);
     let mut plan = dice.split();
     let clients = Clients::start(&cluster, &mut dice);
-    let mut load = Load::start(extent.nodes, extent.calls, extent.callers, &mut dice);
+    let servers: Vec<_> = (1..=extent.nodes).map(service).collect();
+    let mut load = Load::start(&servers, extent.calls, extent.callers, &mut dice);
     let mut checks = Checks::default();
     let mut tally = Tally::default();
     checks.after_fault(&cluster, &mut load, &clients, "before the first fault");

@@ -34,3 +34,4 @@ mod splits;
 mod takeover;
 mod trunk;
 mod two_phones;
+mod upgrade;

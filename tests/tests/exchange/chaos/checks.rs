@@ -27,9 +27,20 @@ pub struct Checks {
 impl Checks {
     /// The cluster has caught up after a fault.
     pub fn after_fault(&mut self, cluster: &Apart, load: &mut Load, clients: &Clients, what: &str) {
+        self.after(cluster, load, || clients.judge(cluster), what);
+    }
+
+    /// The same, with what is found elsewhere.
+    pub fn after(
+        &mut self,
+        cluster: &Apart,
+        load: &mut Load,
+        find: impl FnOnce() -> Vec<String>,
+        what: &str,
+    ) {
         let before = self.wrong.len();
         self.calls(load);
-        self.wrong.extend(clients.judge(cluster));
+        self.wrong.extend(find());
         self.records(cluster);
         self.figures(cluster);
         self.agents(cluster);
@@ -67,7 +78,7 @@ impl Checks {
                 .iter()
                 .for_each(strowger_tests::phone::Call::hang_up);
         }
-        for talk in load.leaving.drain(..) {
+        for talk in std::mem::take(&mut load.leaving) {
             for end in &talk.ends {
                 if end.ended(PATIENCE).is_none() {
                     let view = end.view();
@@ -80,6 +91,7 @@ impl Checks {
             if byes > Some(1) {
                 self.wrong.push(format!("{byes:?} BYEs in {}", talk.number));
             }
+            load.sums.note(&talk);
         }
         let served = load.served();
         for caller in served.iter().skip(self.served).filter(|one| !one.well) {

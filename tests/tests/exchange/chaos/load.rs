@@ -11,15 +11,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use strowger_tests::apart::{Apart, phones_at, service};
+use strowger_tests::apart::{Apart, phones_at};
 use strowger_tests::dice::Dice;
 use strowger_tests::phone::{Call, Phase, Phone, Policy};
 use strowger_tests::poll::{eventually, within_time};
 
 use super::PATIENCE;
 
+const CALLER_HZ: u32 = 440;
 const TALK_HZ: u32 = 620;
-const AGENT_HZ: u32 = 700;
+pub const AGENT_HZ: u32 = 700;
 /// Who is heard was heard within this time.
 const HEARD: Duration = Duration::from_millis(500);
 /// Calls that ended so long ago have been counted, and are forgotten.
@@ -60,8 +61,10 @@ pub struct Served {
 #[derive(Default)]
 pub struct Sums {
     pub talked: Vec<String>,
+    /// How long calls talked, as their callers saw it.
+    pub lasted: BTreeMap<String, Duration>,
     pub served: Vec<Served>,
-    refused: usize,
+    pub refused: usize,
 }
 
 impl fmt::Display for Sums {
@@ -77,7 +80,7 @@ impl fmt::Display for Sums {
 }
 
 pub struct Load {
-    nodes: u8,
+    servers: Vec<SocketAddr>,
     wanted: usize,
     dice: Dice,
     caller: Phone,
@@ -104,7 +107,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Load {
-    pub fn start(nodes: u8, calls: usize, callers: usize, dice: &mut Dice) -> Self {
+    /// So many calls talk, and so many callers call the queue one after the other, by way of
+    /// any of these addresses.
+    pub fn start(servers: &[SocketAddr], calls: usize, callers: usize, dice: &mut Dice) -> Self {
         let answer = |after: u64| Policy::Answer {
             after: Duration::from_millis(after),
             talk: None,
@@ -123,14 +128,15 @@ impl Load {
             .map(|lane| {
                 let when = [&resting, &stop].map(Arc::clone);
                 let (queue, dice) = (Arc::clone(&queue), dice.split());
-                std::thread::spawn(move || call_the_queue(lane, nodes, dice, &when, &queue))
+                let servers = servers.to_vec();
+                std::thread::spawn(move || call_the_queue(lane, &servers, dice, &when, &queue))
             })
             .collect();
         let mut load = Self {
-            nodes,
+            servers: servers.to_vec(),
             wanted: calls,
             dice: dice.split(),
-            caller: Phone::new(phones_at(2), "1001", "secret-1001", 440),
+            caller: Phone::new(phones_at(2), "1001", "secret-1001", CALLER_HZ),
             device,
             agents,
             next: 3_001,
@@ -165,7 +171,11 @@ impl Load {
     }
 
     fn call(&mut self) -> Option<Talk> {
-        let server = service(u8::try_from(self.dice.between(1, u64::from(self.nodes))).ok()?);
+        let server = *self.dice.pick(&self.servers);
+        self.call_by_way_of(server)
+    }
+
+    fn call_by_way_of(&mut self, server: SocketAddr) -> Option<Talk> {
         let number = self.next.to_string();
         self.next += 1;
         let call = self.caller.call(server, &number);
@@ -185,9 +195,40 @@ impl Load {
     /// From now on gaps are those of the next fault.
     pub fn begin_fault(&mut self) {
         self.fill();
+        self.count_anew();
+    }
+
+    /// From now on gaps are counted anew.
+    pub fn count_anew(&self) {
         for talk in &self.talks {
             talk.ends.iter().for_each(|end| end.audio().reset());
         }
+    }
+
+    /// Somebody calls by way of each address, is answered, talks and hangs up; what is wrong.
+    pub fn come_and_go(&mut self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut came = Vec::new();
+        for server in self.servers.clone() {
+            match self.call_by_way_of(server) {
+                Some(talk) => came.push(talk),
+                None => wrong.push(format!("a new call by way of {server} was not answered")),
+            }
+        }
+        came.iter().for_each(Talk::forget);
+        wrong.extend(came.iter().flat_map(Talk::misses));
+        for (n, talk) in came.into_iter().enumerate() {
+            self.sums.talked.push(talk.number.clone());
+            talk.ends[n % 2].hang_up();
+            self.leaving.push(talk);
+        }
+        wrong
+    }
+
+    /// Who of those who talk does not hear the other.
+    pub fn misses(&self) -> Vec<String> {
+        self.talks.iter().for_each(Talk::forget);
+        self.talks.iter().flat_map(Talk::misses).collect()
     }
 
     /// Lets a while pass in which some hang up.
@@ -252,6 +293,7 @@ impl Load {
                 println!("  an end was never told: {:?}", end.view());
             }
         }
+        talks.iter().for_each(|talk| self.sums.note(talk));
         // A caller who is in the queue now is served first.
         eventually(3 * PATIENCE, "no call is left", || {
             let calls = cluster.any_api().list("/v1/calls")?;
@@ -288,7 +330,38 @@ impl Load {
     }
 }
 
+impl Sums {
+    /// Remembers how long a call talked that is over.
+    pub fn note(&mut self, talk: &Talk) {
+        let view = talk.ends[0].view();
+        if let (Some(answered), Some(ended)) = (view.answered, view.ended) {
+            self.lasted.insert(talk.number.clone(), ended - answered);
+        }
+    }
+}
+
 impl Talk {
+    /// What was heard so far counts no more.
+    fn forget(&self) {
+        self.ends.iter().for_each(|end| end.audio().forget());
+    }
+
+    /// Says so when an end does not hear the other's tone.
+    fn misses(&self) -> Option<String> {
+        let hears = |(end, hz): (&Call, u32)| {
+            let heard = || end.audio().hears(hz).then_some(());
+            within_time(PATIENCE, heard).is_some()
+        };
+        let all = self.ends.iter().zip([TALK_HZ, CALLER_HZ]).all(hears);
+        (!all).then(|| {
+            let views = self.ends.each_ref().map(Call::view);
+            format!(
+                "the ends of the call to {} do not hear each other: {views:?}",
+                self.number
+            )
+        })
+    }
+
     pub fn is_heard(&self) -> bool {
         self.ends.iter().all(|end| {
             let last = end.audio().counts().last;
@@ -323,7 +396,7 @@ fn serve(agents: &Mutex<Phone>, done: &AtomicBool) {
 /// One caller after the other, each with a number of his own.
 fn call_the_queue(
     lane: usize,
-    nodes: u8,
+    servers: &[SocketAddr],
     mut dice: Dice,
     [resting, stop]: &[Arc<AtomicBool>; 2],
     sums: &Mutex<Sums>,
@@ -338,8 +411,7 @@ fn call_the_queue(
         }
         let from = format!("55{lane:02}{n:05}");
         let phone = Phone::new(at, &from, "", 440);
-        let node = u8::try_from(dice.between(1, u64::from(nodes))).expect("small");
-        let call = phone.call(service(node), "5008");
+        let call = phone.call(*dice.pick(servers), "5008");
         if !call.answered(ANSWER) {
             call.hang_up();
             call.ended(ANSWER);

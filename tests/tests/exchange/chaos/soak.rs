@@ -8,7 +8,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use strowger_tests::apart::Apart;
+use strowger_tests::apart::{Apart, service};
 use strowger_tests::dice::Dice;
 use strowger_tests::poll::within_time;
 
@@ -111,7 +111,7 @@ fn an_hour_of_kills_leaves_nothing_behind() {
     let mut plan = dice.split();
     let clients = Clients::start(&cluster, &mut dice);
     let calls = asked("STROWGER_CALLS").unwrap_or(40);
-    let mut load = Load::start(3, calls, 6, &mut dice);
+    let mut load = Load::start(&[1, 2, 3].map(service), calls, 6, &mut dice);
     let mut checks = Checks::default();
     let life = cluster.process(SURVIVOR);
     for death in 1..=WARM_UP {
