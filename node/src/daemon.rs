@@ -18,6 +18,7 @@ use strowger_media::EngineConfig;
 use strowger_sip::endpoint::{Endpoint, EndpointConfig};
 use strowger_sip::transport::{Network, RateLimits};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 
 use crate::api::{Gauges, Office, TlsFiles};
 use crate::blobs::Blobs;
@@ -36,6 +37,10 @@ const CLOSING: Duration = Duration::from_millis(1_500);
 impl BlobSource for Blobs {
     fn blob(&self, id: BlobId) -> Option<Vec<u8>> {
         self.store().read(id)
+    }
+
+    fn came(&self) -> Arc<Notify> {
+        Arc::clone(self.came())
     }
 }
 

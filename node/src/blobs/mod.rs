@@ -13,6 +13,7 @@ use strowger_cluster::{Cluster, Liveness, Role};
 use strowger_core::ids::BlobId;
 use strowger_core::ports::NodeNumber;
 use strowger_core::state::SharedState;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use self::store::{BlobStore, Examined};
@@ -22,6 +23,7 @@ use crate::peer::{Held, PeerRequest, Piece, ask};
 /// The blobs of this node and their exchange with the others.
 pub struct Blobs {
     store: BlobStore,
+    came: Arc<Notify>,
 }
 
 impl Blobs {
@@ -29,12 +31,18 @@ impl Blobs {
     pub fn new(data: &std::path::Path) -> Arc<Self> {
         Arc::new(Self {
             store: BlobStore::new(data.join("blobs")),
+            came: Arc::default(),
         })
     }
 
     /// The files of this node.
     pub fn store(&self) -> &BlobStore {
         &self.store
+    }
+
+    /// Told when a blob has been fetched.
+    pub fn came(&self) -> &Arc<Notify> {
+        &self.came
     }
 
     /// Fetches a blob from `node` unless it is here; whether it is here afterwards.
@@ -60,7 +68,11 @@ impl Blobs {
             }
         }
         let fits = BlobId(*blake3::hash(&bytes).as_bytes()) == id;
-        fits && self.store.put(&bytes).await.is_ok()
+        let kept = fits && self.store.put(&bytes).await.is_ok();
+        if kept {
+            self.came.notify_one();
+        }
+        kept
     }
 
     /// Asks every other voter to hold these blobs; whether a majority of the voters does,

@@ -67,6 +67,8 @@ pub(super) struct Entry {
     answer: Option<String>,
     answered: bool,
     playing: Option<(PlayToken, Audio)>,
+    /// True for music until it plays: its file may still have to come to this node.
+    missing: bool,
     plays: u64,
     ended: bool,
     /// Why we could not serve the leg: that is recorded, not how it went away.
@@ -103,6 +105,22 @@ impl LegTable {
         Some((entry.call, audio))
     }
 
+    /// The music that somebody should hear and does not.
+    pub(super) fn missing(&self) -> Vec<BlobId> {
+        let legs = self.legs.lock();
+        let missing = legs.values().filter_map(Entry::missing);
+        missing.map(|(_, blob)| blob).collect()
+    }
+
+    /// Plays it to them. What a leg should hear does not change meanwhile.
+    pub(super) fn play_missing(&self, play: impl Fn(LegId, BlobId, PlayToken) -> bool) {
+        for (leg, entry) in &mut *self.legs.lock() {
+            if let Some((token, blob)) = entry.missing() {
+                entry.missing = !play(*leg, blob, token);
+            }
+        }
+    }
+
     pub(super) fn with<T>(&self, leg: LegId, act: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         self.legs.lock().get_mut(&leg).map(act)
     }
@@ -132,6 +150,7 @@ impl Entry {
             answer: None,
             answered: false,
             playing: None,
+            missing: false,
             plays: 0,
             ended: false,
             refused: None,
@@ -175,7 +194,15 @@ impl Entry {
         self.plays += 1;
         let token = PlayToken(self.plays);
         self.playing = Some((token, audio));
+        self.missing = matches!(audio, Audio::Music(_));
         token
+    }
+
+    fn missing(&self) -> Option<(PlayToken, BlobId)> {
+        match self.playing {
+            Some((token, Audio::Music(blob))) if self.missing => Some((token, blob)),
+            _ => None,
+        }
     }
 
     /// What a call is told of an answer.
@@ -514,6 +541,11 @@ impl NodeLegs {
         if !matches!(played, Some(Ok(()))) {
             warn!(%leg, ?audio, "a sound is missing on this node; going on without it");
             report(shared, leg, LegEvent::Played(audio));
+        } else {
+            let plays = |entry: &mut Entry| entry.playing.is_some_and(|(of, _)| of == token);
+            shared
+                .legs
+                .with(leg, |entry| entry.missing &= !plays(entry));
         }
     }
 }

@@ -233,6 +233,7 @@ impl Telephony {
         let _ = shared.switchboard.set(switchboard);
         tokio::spawn(legs::run(Arc::clone(&shared), reported));
         sound::pump(Arc::clone(&shared), media_events);
+        tokio::spawn(sound::keep(Arc::clone(&shared)));
         tokio::spawn(addresses::keep(Arc::clone(&shared), parts.wakes.clone()));
         tokio::spawn(steward::keep(Arc::clone(&shared), parts.wakes.clone()));
         tokio::spawn(leftovers::keep(Arc::clone(&shared), parts.wakes.clone()));

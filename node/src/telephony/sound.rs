@@ -8,7 +8,8 @@ use strowger_actors::ports::LegEvent;
 use strowger_core::ids::{BlobId, LegId};
 use strowger_core::ivr::speech::{Announcement, Key};
 use strowger_core::outstanding::Audio;
-use strowger_media::{Clip, Event, EventReceiver, LegKey};
+use strowger_media::{Clip, Event, EventReceiver, LegKey, Repeat};
+use tokio::sync::Notify;
 use tracing::{debug, warn};
 
 use super::{Shared, parting};
@@ -20,6 +21,9 @@ const CLIPS_MAX: usize = 256;
 pub trait BlobSource: Send + Sync + 'static {
     /// The verified bytes of a blob held on this node.
     fn blob(&self, id: BlobId) -> Option<Vec<u8>>;
+
+    /// Told, for one listener, when a blob has come to this node.
+    fn came(&self) -> Arc<Notify>;
 }
 
 /// Clips by blob.
@@ -63,6 +67,23 @@ impl Sounds {
 /// The engine's name of a leg.
 pub fn key_of(leg: LegId) -> LegKey {
     LegKey(u128::from(leg.0))
+}
+
+/// Plays music that was not on this node when it was asked for, once it has come.
+pub async fn keep(shared: Arc<Shared>) {
+    let came = shared.sounds.blobs.came();
+    loop {
+        came.notified().await;
+        // Read before the legs are held up.
+        let missing = shared.legs.missing();
+        let clips = missing.into_iter().map(|id| (id, shared.sounds.clip(id)));
+        let clips: HashMap<BlobId, Option<Arc<Clip>>> = clips.collect();
+        shared.legs.play_missing(|leg, id, token| {
+            let clip = clips.get(&id).cloned().flatten();
+            let engine = &shared.engine;
+            clip.is_some_and(|clip| engine.play(key_of(leg), clip, Repeat::Loop, token).is_ok())
+        });
+    }
 }
 
 /// Hands the engine's events to the calls they are about, on a thread of its own.

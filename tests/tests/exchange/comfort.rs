@@ -99,3 +99,48 @@ fn a_waiting_caller_is_told_his_place_hears_adverts_and_leaves_by_key() {
     }
     assert!(cluster.panics().is_empty(), "{:#?}", cluster.panics());
 }
+
+/// The music of the site that one node has no file of at first.
+const LATER_HZ: u32 = 900;
+
+#[test]
+fn music_that_was_not_there_yet_is_heard_when_it_comes() {
+    let cluster = Cluster::start("basic.toml");
+    let node = cluster.leader() % 3 + 1;
+    println!("node {node} can keep no sound file");
+    let blobs = cluster.dir().join(format!("n{node}/data/blobs"));
+    let aside = blobs.with_file_name("blobs.aside");
+    std::fs::rename(&blobs, &aside).expect("the node has sound files");
+    std::fs::write(&blobs, "in the way").expect("a temporary folder is writable");
+
+    let folder = cluster.site_folder();
+    tone::write_wav(&folder.join("later.wav"), LATER_HZ, 3);
+    let text = std::fs::read_to_string(folder.join("basic.toml")).expect("the site is there");
+    let site = folder.join("later.toml");
+    let text = text.replace("hold.wav", "later.wav");
+    std::fs::write(&site, text).expect("a temporary folder is writable");
+    let (code, _, err) = cluster.command(&["site", "apply", site.to_str().expect("ASCII")]);
+    assert_eq!(code, 0, "{err}");
+
+    let mut held = cluster.sip().iter();
+    let held = held.find(|address| cluster.holder(**address) == node);
+    let caller = Phone::new(IpAddr::from([127, 0, 0, 82]), "5550001", "", 500);
+    let call = caller.call(*held.expect("every node holds addresses"), "4008");
+    assert!(call.answered(SOON), "{:?}", call.view());
+    eventually(SOON, "the node says that the music is missing", || {
+        let music = |event: &serde_json::Value| {
+            let text = event.to_string();
+            text.contains("a sound is missing") && text.contains("Music(")
+        };
+        cluster.log(node).iter().any(music).then_some(())
+    });
+    assert!(!call.audio().hears(LATER_HZ), "nobody can play it");
+
+    println!("it can again, and fetches the file");
+    std::fs::remove_file(&blobs).expect("the test wrote it");
+    std::fs::rename(&aside, &blobs).expect("the test moved it");
+    call.wait(SOON, |_| call.audio().hears(LATER_HZ))
+        .unwrap_or_else(|| panic!("the caller waits in silence: {:?}", call.view()));
+    call.hang_up();
+    assert!(cluster.panics().is_empty(), "{:#?}", cluster.panics());
+}
