@@ -115,7 +115,9 @@ impl Steward {
             let Some(dead) = self.standing.over(node) else {
                 continue;
             };
-            if dead != 0 && dead != incarnation {
+            // The end of an older life says nothing of this one. That of a later one does: it may
+            // have come and gone before it was up, and until then the rows knew nothing of it.
+            if dead != 0 && dead < incarnation {
                 continue;
             }
             info!(%node, incarnation, "declaring a node down");

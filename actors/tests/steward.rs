@@ -63,8 +63,8 @@ impl Proposer for Door {
     }
 }
 
-/// The second life of a leader, to whom everybody else is dead.
-struct Alone;
+/// The second life of a leader, to whom this life of everybody else is over.
+struct Alone(u64);
 
 impl Standing for Alone {
     fn incarnation(&self) -> u64 {
@@ -77,7 +77,7 @@ impl Standing for Alone {
         true
     }
     fn over(&self, _node: NodeId) -> Option<u64> {
-        Some(0)
+        Some(self.0)
     }
     fn now(&self) -> TimeMs {
         TimeMs(1_000_000)
@@ -87,24 +87,43 @@ impl Standing for Alone {
     }
 }
 
-#[tokio::test]
-async fn after_the_death_of_all_nobody_is_declared_down_before_the_leader_is_up() {
-    let log = Arc::new(Log(Mutex::new((Copy::new(), 0))));
-    log.begin_life(1, 1);
-    log.begin_life(2, 1);
+fn log() -> Arc<Log> {
+    Arc::new(Log(Mutex::new((Copy::new(), 0))))
+}
+
+fn steward(log: &Arc<Log>, over: u64) -> Steward {
     let state = log.0.lock().expect("nobody panicked").0.state.clone();
-    let steward = Steward {
+    Steward {
         node: NodeId(1),
         address: IpAddr::from([127, 0, 0, 1]),
         version: "1",
         state,
-        desk: Desk::new(Arc::new(Door(Arc::clone(&log)))),
-        standing: Arc::new(Alone),
-    };
+        desk: Desk::new(Arc::new(Door(Arc::clone(log)))),
+        standing: Arc::new(Alone(over)),
+    }
+}
+
+#[tokio::test]
+async fn after_the_death_of_all_nobody_is_declared_down_before_the_leader_is_up() {
+    let log = log();
+    log.begin_life(1, 1);
+    log.begin_life(2, 1);
+    let steward = steward(&log, 0);
     steward.declare().await;
     assert!(log.is_up(2), "calls of node 2 had no heir");
     steward.announce().await;
     assert!(log.is_up(1), "the leader says that it is up");
     steward.declare().await;
     assert!(!log.is_up(2), "and then who is not");
+}
+
+#[tokio::test]
+async fn a_life_that_ended_before_it_was_up_takes_the_one_before_it_down() {
+    let log = log();
+    log.begin_life(1, 2);
+    log.begin_life(2, 7);
+    steward(&log, 6).declare().await;
+    assert!(log.is_up(2), "an older life was over long ago");
+    steward(&log, 8).declare().await;
+    assert!(!log.is_up(2), "calls of node 2 waited for it to come back");
 }

@@ -34,7 +34,13 @@ impl Standing for Member {
 
     fn over(&self, node: NodeId) -> Option<u64> {
         match self.0.liveness(node.0) {
-            Liveness::Dead { incarnation, .. } => Some(incarnation),
+            Liveness::Dead {
+                incarnation,
+                certain: true,
+            } => Some(incarnation),
+            // A lease is the node's, whichever life has it: a later one than was ever seen from
+            // here has none either.
+            Liveness::Dead { certain: false, .. } => Some(0),
             Liveness::Alive { .. } | Liveness::Suspect { .. } => None,
         }
     }
