@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use strowger_core::call::Stage;
 use strowger_core::ids::{CallId, NodeId};
+use strowger_core::ports::IncarnationNumber;
 use strowger_core::state::{SharedState, Wake};
 
 use crate::gate::Gate;
@@ -20,6 +21,8 @@ const SWEEP: Duration = Duration::from_secs(2);
 pub struct Follower {
     /// This node.
     pub node: NodeId,
+    /// Its present life.
+    pub incarnation: IncarnationNumber,
     /// The replicated state.
     pub state: SharedState,
     /// The actors of this node.
@@ -48,12 +51,23 @@ impl Follower {
     /// True for a call of this node that nobody admits here: one that the exchange itself
     /// makes, or one that another owner, or life of this node, has left.
     fn is_to_open(&self, call: CallId) -> bool {
+        if !self.is_up() {
+            return false;
+        }
         let state = self.state.read();
         let row = state.calls.get(&call);
         row.is_some_and(|row| {
             let dials = matches!(row.stage, Stage::Dialling { .. } | Stage::Offering { .. });
             row.owner == self.node && (dials || row.moved)
         })
+    }
+
+    /// True when the rows know this life of the node. Before that they may be old: what they
+    /// say of its calls is what an older life had, or less.
+    fn is_up(&self) -> bool {
+        let state = self.state.read();
+        let own = state.nodes.get(&self.node).filter(|node| node.up);
+        own.is_some_and(|node| node.incarnation == self.incarnation)
     }
 
     /// Looks now and then for calls this node owns that have no actor, because it failed or
@@ -64,7 +78,10 @@ impl Follower {
         let mut every = tokio::time::interval(SWEEP);
         loop {
             every.tick().await;
-            let orphans = self.switchboard.orphans();
+            let mut orphans = self.switchboard.orphans();
+            if !self.is_up() {
+                orphans.clear();
+            }
             for call in orphans.intersection(&suspects) {
                 self.switchboard.open(*call, self.gate.enter()).await;
                 self.switchboard.wake(&Wake::Call(*call));

@@ -13,9 +13,11 @@ use std::time::Duration;
 
 use strowger_actors::call::CallContext;
 use strowger_actors::desk::Desk;
+use strowger_actors::follow::Follower;
 use strowger_actors::gate::Gate;
 use strowger_actors::ports::{Answer, LegEvent, Legs};
 use strowger_actors::switchboard::Switchboard;
+use strowger_actors::wake::WakeHub;
 use strowger_core::call::{CallRow, Caller, Cause, Codec, Disposition};
 use strowger_core::cdr::CdrRow;
 use strowger_core::ids::{AgentId, BlobId, CallId, Extension, LegId, NodeId, QueueName};
@@ -25,7 +27,7 @@ use strowger_core::ports::{
     Meta, Outcome, Proposal, ProposeFuture, Proposer, RequestId, RowsRead, Table,
 };
 use strowger_core::state::command::{Action, CallArrived, Command, Reply, SiteApply};
-use strowger_core::state::{SharedState, decode_row};
+use strowger_core::state::{SharedState, Wake, WakeSink, decode_row};
 use tokio::sync::mpsc;
 
 use rows::Copy;
@@ -187,13 +189,7 @@ impl Bench {
             told,
             gate: Gate::new(4),
         };
-        bench.commit(&Command::NodeUp {
-            node: NodeId(1),
-            incarnation: 1,
-            address: site::address(1),
-            version: String::from("1"),
-            level: strowger_core::state::FEATURE_LEVEL,
-        });
+        bench.begin_life(1);
         bench.commit(&Command::SiteApply(SiteApply {
             site: Arc::new(site),
             text: String::new(),
@@ -293,15 +289,18 @@ impl Bench {
 
     /// Another life of the node has the calls of the first; this one is woken.
     fn live_anew(&self, call: CallId) {
+        self.begin_life(2);
+        self.switchboard.wake(&Wake::Call(call));
+    }
+
+    fn begin_life(&self, incarnation: u64) {
         self.commit(&Command::NodeUp {
             node: NodeId(1),
-            incarnation: 2,
+            incarnation,
             address: site::address(1),
             version: String::from("1"),
             level: strowger_core::state::FEATURE_LEVEL,
         });
-        let wake = strowger_core::state::Wake::Call(call);
-        self.switchboard.wake(&wake);
     }
 
     fn event(&self, call: CallId, leg: LegId, event: LegEvent) {
@@ -473,9 +472,7 @@ async fn legs_of_a_call_that_ended_with_its_node_are_left_to_whoever_holds_the_a
         node: NodeId(1),
         incarnation: 1,
     });
-    bench
-        .switchboard
-        .wake(&strowger_core::state::Wake::Call(call));
+    bench.switchboard.wake(&Wake::Call(call));
     // A second word from here could contradict that of the holder.
     let let_go = [caller, far].map(|leg| format!("forget {}", leg.n()));
     bench.expect(&let_go.each_ref().map(String::as_str)).await;
@@ -558,6 +555,35 @@ async fn a_bridge_of_another_life_is_let_go_without_a_word_and_taken_up_anew() {
     let records = bench.exchange.records();
     assert_eq!(records.len(), 1);
     assert_eq!(records[0].disposition, Disposition::Answered);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_life_that_the_rows_do_not_know_takes_up_no_call_of_an_older_one() {
+    let mut bench = Bench::new().await;
+    let (call, caller) = bench.arrive("1090");
+    bench.live_anew(call);
+    let follower = Follower {
+        node: NodeId(1),
+        incarnation: 3,
+        state: bench.exchange.state(),
+        switchboard: bench.switchboard.clone(),
+        gate: bench.gate.clone(),
+    };
+    let mut wakes = WakeHub::default();
+    tokio::spawn(follower.clone().dispatch(wakes.clone()));
+    tokio::spawn(follower.sweep());
+    // What the second life had may be somebody else's in entries still to come.
+    wakes.wake(vec![Wake::Call(call)]);
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(!bench.switchboard.has(call), "sweeps have passed it by");
+    bench.begin_life(3);
+    wakes.wake(vec![Wake::Call(call)]);
+    let far = bench.far_leg(call);
+    let taken = [
+        format!("resume {}", caller.n()),
+        format!("invite {}", far.n()),
+    ];
+    bench.expect(&taken.each_ref().map(String::as_str)).await;
 }
 
 #[tokio::test]

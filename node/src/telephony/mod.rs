@@ -226,6 +226,7 @@ impl Telephony {
             .map_err(Box::new)?;
         let follower = Follower {
             node: shared.node,
+            incarnation: shared.cluster.incarnation(),
             state: shared.state.clone(),
             switchboard: switchboard.clone(),
             gate: shared.gate.clone(),

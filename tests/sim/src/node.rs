@@ -396,6 +396,7 @@ pub async fn start(sim: &Sim, number: u64) {
     let Some(gate) = gate else { return };
     let follower = Follower {
         node: NodeId(number),
+        incarnation: lived.life,
         state,
         switchboard: switchboard.clone(),
         gate,
