@@ -319,11 +319,14 @@ impl World {
             && state.callbacks.is_empty()
             && state.leftovers.is_empty()
             && state.places.is_empty();
-        let level = self
-            .nodes
-            .values()
-            .all(|node| node.life.is_some() && node.disk.applied == self.agreement.commit);
-        fars && floor && level
+        fars && floor && self.is_level()
+    }
+
+    /// True when every node runs and has applied all that is committed.
+    pub fn is_level(&self) -> bool {
+        let commit = self.agreement.commit;
+        let mut nodes = self.nodes.values();
+        nodes.all(|node| node.life.is_some() && node.disk.applied == commit)
     }
 
     /// What is still going on, in words.

@@ -141,7 +141,14 @@ async fn play(plan: Plan) -> Outcome {
     }
     // Deadlines of what is over come and go.
     if !sim.world().checks.is_broken() {
-        sim.play(until + 120_000).await;
+        let last = until + 120_000;
+        sim.play(last).await;
+        // The last entry may just be on its way to somebody.
+        let mut more = 0;
+        while !sim.world().is_level() && more < 1_000 {
+            more += 10;
+            sim.play(last + more).await;
+        }
         let mut world = sim.world();
         if !world.checks.is_broken() {
             world.check_end();
