@@ -484,14 +484,36 @@ impl World {
         };
         let before = std::mem::replace(&mut own.bound, held.clone());
         for address in before.difference(&held) {
+            self.note(&format!("node {number} lets {address} go"));
             if self.route.get(address) == Some(&number) {
                 self.route.remove(address);
+                // Whoever else has it announces it again.
+                let mut others = self.nodes.keys().copied();
+                if let Some(other) = others.find(|other| self.has_bound(*other, *address)) {
+                    self.route.insert(*address, other);
+                }
             }
-            self.note(&format!("node {number} lets {address} go"));
         }
-        for address in held.difference(&before) {
-            self.route.insert(*address, number);
-            self.note(&format!("node {number} takes {address}"));
+        for address in &held {
+            let fresh = !before.contains(address);
+            if fresh {
+                self.note(&format!("node {number} takes {address}"));
+            }
+            let answers = self.route.get(address).copied();
+            // Rows may be old: a holder that may act hears of the newcomer and repeats its own
+            // announcement, one that may not yields (`telephony::interface` of the daemon).
+            let stays = answers.is_some_and(|other| {
+                self.has_bound(other, *address) && !self.is_frozen(other) && self.has_lease(other)
+            });
+            if !stays && (fresh || self.has_lease(number)) {
+                self.route.insert(*address, number);
+            }
         }
+    }
+
+    /// True when a life of a node serves an address.
+    pub fn has_bound(&self, node: u64, address: IpAddr) -> bool {
+        let life = self.nodes.get(&node).and_then(|node| node.life.as_ref());
+        life.is_some_and(|life| life.bound.contains(&address))
     }
 }

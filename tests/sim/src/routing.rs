@@ -21,7 +21,9 @@ impl World {
         let Some(address) = self.fars.get(&far).map(|far| far.address) else {
             return;
         };
-        let Some(node) = self.route.get(&address).copied() else {
+        // A life that has not bound it yet has no socket there.
+        let node = self.route.get(&address).copied();
+        let Some(node) = node.filter(|node| self.has_bound(*node, address)) else {
             return;
         };
         self.arrive_at(node, far, message, false);
