@@ -43,6 +43,9 @@ pub trait Standing: Send + Sync + 'static {
     /// True while this node leads, as far as it knows.
     fn leads(&self) -> bool;
 
+    /// True while it leads and its rows hold whatever earlier leaders have committed.
+    fn leads_up_to_date(&self) -> bool;
+
     /// The life of another node that has surely ended, or whose right to act has surely run
     /// out: 0 when that life was never learnt, `None` while it may act.
     fn over(&self, node: NodeId) -> Option<IncarnationNumber>;
@@ -101,9 +104,10 @@ impl Steward {
 
     /// As leader, declares down whoever has surely died. Who is not up itself waits until it
     /// is: when every node has died, the calls of the last one declared down would find no
-    /// heir.
+    /// heir. Rows that are behind may not say yet that an earlier leader has declared this very
+    /// node down, so a new leader waits for what it has committed.
     pub async fn declare(&self) {
-        if !self.standing.leads() || !self.is_up() {
+        if !self.standing.leads_up_to_date() || !self.is_up() {
             return;
         }
         let up: Vec<(NodeId, IncarnationNumber)> = {

@@ -4,6 +4,7 @@
 mod rows;
 
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -64,7 +65,10 @@ impl Proposer for Door {
 }
 
 /// The second life of a leader, to whom this life of everybody else is over.
-struct Alone(u64);
+struct Alone {
+    over: u64,
+    up_to_date: AtomicBool,
+}
 
 impl Standing for Alone {
     fn incarnation(&self) -> u64 {
@@ -76,8 +80,11 @@ impl Standing for Alone {
     fn leads(&self) -> bool {
         true
     }
+    fn leads_up_to_date(&self) -> bool {
+        self.up_to_date.load(Ordering::Acquire)
+    }
     fn over(&self, _node: NodeId) -> Option<u64> {
-        Some(self.0)
+        Some(self.over)
     }
     fn now(&self) -> TimeMs {
         TimeMs(1_000_000)
@@ -92,6 +99,11 @@ fn log() -> Arc<Log> {
 }
 
 fn steward(log: &Arc<Log>, over: u64) -> Steward {
+    let up_to_date = AtomicBool::new(true);
+    steward_as(log, Arc::new(Alone { over, up_to_date }))
+}
+
+fn steward_as(log: &Arc<Log>, standing: Arc<Alone>) -> Steward {
     let state = log.0.lock().expect("nobody panicked").0.state.clone();
     Steward {
         node: NodeId(1),
@@ -99,7 +111,7 @@ fn steward(log: &Arc<Log>, over: u64) -> Steward {
         version: "1",
         state,
         desk: Desk::new(Arc::new(Door(Arc::clone(log)))),
-        standing: Arc::new(Alone(over)),
+        standing,
     }
 }
 
@@ -126,4 +138,21 @@ async fn a_life_that_ended_before_it_was_up_takes_the_one_before_it_down() {
     assert!(log.is_up(2), "an older life was over long ago");
     steward(&log, 8).declare().await;
     assert!(!log.is_up(2), "calls of node 2 waited for it to come back");
+}
+
+#[tokio::test]
+async fn a_new_leader_declares_nobody_down_before_it_knows_what_earlier_ones_have_declared() {
+    let log = log();
+    log.begin_life(1, 2);
+    log.begin_life(2, 1);
+    let standing = Arc::new(Alone {
+        over: 0,
+        up_to_date: AtomicBool::new(false),
+    });
+    let steward = steward_as(&log, Arc::clone(&standing));
+    steward.declare().await;
+    assert!(log.is_up(2), "node 1 may be down itself by now");
+    standing.up_to_date.store(true, Ordering::Release);
+    steward.declare().await;
+    assert!(!log.is_up(2));
 }

@@ -242,6 +242,11 @@ impl Cluster {
         self.core.leader()
     }
 
+    /// True while this node leads and its rows hold whatever earlier leaders have committed.
+    pub fn leads_up_to_date(&self) -> bool {
+        self.core.leads_up_to_date()
+    }
+
     /// True while this node may act on its own; when false it goes quiet.
     pub fn lease_valid(&self) -> bool {
         self.core.lease_valid()

@@ -77,6 +77,15 @@ impl Core {
         self.raft.metrics().borrow_watched().current_leader
     }
 
+    /// True while this node leads and has applied an entry of its own term: so every entry that
+    /// earlier leaders have committed, too.
+    pub fn leads_up_to_date(&self) -> bool {
+        let applied_of = *self.outputs.applied_of.lock();
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.current_leader == Some(self.node) && applied_of == Some(metrics.vote.leader_id)
+    }
+
     /// What is known about whether `node` lives.
     pub fn liveness(&self, node: NodeNumber) -> Liveness {
         if node == self.node {

@@ -13,13 +13,16 @@ use futures_util::{Stream, StreamExt};
 use openraft::entry::{RaftEntry, RaftPayload};
 use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use parking_lot::Mutex;
 use rocksdb::WriteBatch;
 use serde::{Deserialize, Serialize};
 use strowger_core::ports::{Machine, Meta, Proposal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::snapshot::{Chunk, Pin, SnapshotRows, Staged};
-use super::{Entry, LogId, Payload, Replies, Snapshot, SnapshotMeta, StoredMembership, Types};
+use super::{
+    Entry, LeaderId, LogId, Payload, Replies, Snapshot, SnapshotMeta, StoredMembership, Types,
+};
 use crate::admission;
 use crate::error::StoreError;
 use crate::limits;
@@ -75,6 +78,8 @@ pub struct ApplyFigures {
 pub struct ApplyOutputs {
     /// Last applied index.
     pub applied: Arc<watch::Sender<u64>>,
+    /// The leader whose entry that is.
+    pub applied_of: Arc<Mutex<Option<LeaderId>>>,
     /// Counters.
     pub figures: Arc<ApplyFigures>,
     /// The feature level at which applying has ended.
@@ -85,6 +90,7 @@ impl Default for ApplyOutputs {
     fn default() -> Self {
         Self {
             applied: Arc::new(watch::Sender::new(0)),
+            applied_of: Arc::default(),
             figures: Arc::default(),
             beyond: Arc::default(),
         }
@@ -226,10 +232,15 @@ impl Worker {
         self.machine.restore(&self.rows);
         self.check_fault()?;
         self.check_level(&[])?;
-        self.outputs
-            .applied
-            .send_replace(self.applied.log_id.map_or(0, |id| id.index));
+        self.tell_applied();
         Ok(())
+    }
+
+    fn tell_applied(&self) {
+        let last = self.applied.log_id;
+        *self.outputs.applied_of.lock() = last.map(|id| id.leader_id);
+        let index = last.map_or(0, |id| id.index);
+        self.outputs.applied.send_replace(index);
     }
 
     /// Ends applying before what this program does not read.
@@ -295,7 +306,7 @@ impl Worker {
             .figures
             .entries
             .fetch_add(count, Ordering::Relaxed);
-        self.outputs.applied.send_replace(index);
+        self.tell_applied();
         self.machine.published(index);
         for (responder, replies) in answers {
             responder.send(replies);

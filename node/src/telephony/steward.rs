@@ -32,6 +32,10 @@ impl Standing for Member {
         self.0.leader() == Some(self.0.node())
     }
 
+    fn leads_up_to_date(&self) -> bool {
+        self.0.leads_up_to_date()
+    }
+
     fn over(&self, node: NodeId) -> Option<u64> {
         match self.0.liveness(node.0) {
             Liveness::Dead {
@@ -69,11 +73,17 @@ pub async fn keep(shared: Arc<Shared>, wakes: WakeHub) {
     tokio::spawn(lease(Arc::clone(&shared)));
     tokio::spawn(hours(Arc::clone(&shared)));
     let mut events = shared.cluster.events();
+    let mut applied = shared.cluster.applied();
     loop {
+        applied.mark_unchanged();
+        // A new leader declares as soon as it has applied what earlier ones have left.
+        let catches_up = shared.cluster.leader() == Some(shared.cluster.node())
+            && !shared.cluster.leads_up_to_date();
         steward.announce().await;
         steward.declare().await;
         steward.raise().await;
         tokio::select! {
+            _ = applied.changed(), if catches_up => {}
             // A lagging reader loses events, not state: it looks again at once.
             _ = events.recv() => {}
             () = tokio::time::sleep(LOOK) => {}

@@ -115,6 +115,8 @@ pub struct Member {
     pub leader: Option<u64>,
     /// Committed up to here, as it knows.
     pub commit: u64,
+    /// The first entry of the term in which it led last.
+    led_from: u64,
 }
 
 /// The log and who leads.
@@ -226,6 +228,13 @@ impl World {
     pub fn leads(&self, node: u64) -> bool {
         let member = self.agreement.members.get(&node);
         member.is_some_and(|member| member.leader == Some(node))
+    }
+
+    /// True while a node leads as far as it knows and has applied an entry of its own term.
+    pub fn leads_up_to_date(&self, node: u64) -> bool {
+        let applied = self.nodes.get(&node).map_or(0, |node| node.disk.applied);
+        let member = self.agreement.members.get(&node);
+        self.leads(node) && member.is_some_and(|member| applied >= member.led_from)
     }
 
     /// The life of `node` that has surely ended, as `observer` knows.
@@ -758,6 +767,7 @@ impl World {
         if let Some(member) = self.agreement.members.get_mut(&heir) {
             member.term = term;
             member.leader = Some(heir);
+            member.led_from = have + 1;
         }
         let now = self.boot_time();
         self.with_leases(heir, |leases| {

@@ -309,6 +309,10 @@ impl Standing for Member {
         self.0.sim.world().leads(self.0.node)
     }
 
+    fn leads_up_to_date(&self) -> bool {
+        self.0.sim.world().leads_up_to_date(self.0.node)
+    }
+
     fn over(&self, node: NodeId) -> Option<u64> {
         let mut world = self.0.sim.world();
         let over = world.surely_over(self.0.node, node.0);
