@@ -9,6 +9,7 @@
 //! logs (a new leader's end of the log is everybody's at once), changes of membership.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use strowger_core::cdr::CdrRow;
 use strowger_core::ports::{Machine, Meta, Proposal, Table};
@@ -84,6 +85,9 @@ pub enum Message {
     },
     /// A majority confirmed it as leader, with requests sent then.
     Confirmed(u64, u64),
+    /// As leader of a term, it hears from a majority how many ms ago the last of them
+    /// confirmed another.
+    OtherLeader(u64, u64),
     /// It was granted a lease of so many ms, asked for then.
     Granted {
         /// When it asked.
@@ -123,7 +127,8 @@ pub struct Member {
 pub struct Agreement {
     /// Who leads in truth.
     pub leader: Option<u64>,
-    term: u64,
+    /// Its term.
+    pub term: u64,
     log: VecDeque<Entry>,
     /// Index of the entry before the first one that anybody still has.
     base: u64,
@@ -175,7 +180,8 @@ impl Agreement {
         self.log.get(usize::try_from(at).ok()?)
     }
 
-    fn majority(&self) -> usize {
+    /// How many nodes are most of them.
+    pub fn majority(&self) -> usize {
         self.members.len() / 2 + 1
     }
 
@@ -214,7 +220,8 @@ impl World {
         self.is_alive(node) && !self.is_frozen(node)
     }
 
-    fn boot_time(&self) -> BootTime {
+    /// The clock of leases.
+    pub fn boot_time(&self) -> BootTime {
         BootTime::at(self.now())
     }
 
@@ -290,12 +297,19 @@ impl World {
                     self.with_leases(node, |leases| leases.confirm(BootTime::at(sent)));
                 }
             }
+            Message::OtherLeader(term, ago) => {
+                if term == self.agreement.term && self.agreement.leader == Some(node) {
+                    // Counted from the answer's arrival: later than it was, never earlier.
+                    let at = self.boot_time().minus(Duration::from_millis(ago));
+                    self.with_leases(node, |leases| leases.nobody_confirmed_after(node, at));
+                }
+            }
             Message::Granted {
                 sent,
                 remaining,
                 length,
             } => self.with_leases(node, |leases| {
-                let span = std::time::Duration::from_millis;
+                let span = Duration::from_millis;
                 leases.granted(BootTime::at(sent), span(remaining), 0);
                 leases.heard(span(length));
             }),
@@ -408,7 +422,8 @@ impl World {
     }
 
     fn entries(&mut self, node: u64, from: u64, term: u64, (upto, commit): (u64, u64)) {
-        let current = self.agreement.term;
+        let (current, now) = (self.agreement.term, self.boot_time());
+        self.with_leases(node, |leases| leases.met(from, now));
         let Some(member) = self.agreement.members.get_mut(&node) else {
             return;
         };
@@ -417,7 +432,7 @@ impl World {
         }
         member.term = term;
         member.leader = Some(from);
-        self.with_leases(node, |leases| leases.lead(false, BootTime::at(0)));
+        self.with_leases(node, |leases| leases.lead(false, now));
         if term != current {
             return;
         }
@@ -645,9 +660,14 @@ impl World {
         let term = self.agreement.term;
         let linked = self.reached_by(leader);
         if linked.len() >= self.agreement.majority() {
+            // Whoever confirms a leader remembers when.
+            for voter in linked.iter().filter(|voter| **voter != leader) {
+                self.with_leases(*voter, |leases| leases.met(leader, BootTime::at(now)));
+            }
             let message = Message::Confirmed(term, now);
             let travel = self.travel() + self.travel();
             self.after(travel, Event::Agreement(leader, message));
+            self.ask_voters(leader, &linked);
         }
         // Everybody asks at every second heartbeat: a lease is renewed each 100 ms.
         if (now / HEARTBEAT).is_multiple_of(2) {
@@ -674,24 +694,6 @@ impl World {
             self.agreement.log.pop_front();
             self.agreement.base = index;
         }
-    }
-
-    fn renew(&mut self, leader: u64, node: u64, sent: u64) {
-        let follows = self.agreement.members.get(&node);
-        if follows.is_none_or(|member| member.leader != Some(leader)) {
-            return;
-        }
-        let now = self.boot_time();
-        let life = self.nodes.get(&leader).and_then(|node| node.life.as_ref());
-        let Some(life) = life else { return };
-        let remaining = life.leases.grant(node, 0, now);
-        let message = Message::Granted {
-            sent,
-            remaining: u64::try_from(remaining.as_millis()).unwrap_or(0),
-            length: u64::try_from(life.leases.length().as_millis()).unwrap_or(0),
-        };
-        let travel = self.travel() + self.travel();
-        self.after(travel, Event::Agreement(node, message));
     }
 
     /// Nodes that run and hear `node` and are heard by it, itself included.

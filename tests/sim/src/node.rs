@@ -26,6 +26,7 @@ use tokio::time::Instant;
 use crate::agreement::{Answer, Message, Origin};
 use crate::disk::Disk;
 use crate::exchange::{Entry, SimLegs};
+use crate::liveness::BootTime;
 use crate::liveness::lease::Leases;
 use crate::site;
 use crate::world::{Event, Sim, World};
@@ -354,6 +355,9 @@ pub async fn start(sim: &Sim, number: u64) {
         let (state, wakes) = (SharedState::default(), WakeHub::default());
         let mut machine = ExchangeMachine::new(state.clone(), Box::new(wakes.clone()));
         machine.restore(&node.disk);
+        let leases = Leases::new(lease);
+        // What an older life has confirmed is not known.
+        leases.unsure(BootTime::at(now));
         let desk = Desk::new(Arc::new(Door(lived.clone())));
         let context = CallContext {
             state: state.clone(),
@@ -365,7 +369,7 @@ pub async fn start(sim: &Sim, number: u64) {
             incarnation: node.incarnation,
             machine,
             state: state.clone(),
-            leases: Leases::new(lease),
+            leases,
             switchboard: None,
             gate: Gate::new(CALLS_MAX),
             desk,
