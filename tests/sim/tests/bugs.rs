@@ -123,9 +123,8 @@ fn find(patch: &Path, source: &Path, target: &Path) -> Result<String, String> {
     ))
 }
 
-#[test]
-#[ignore = "minutes: builds the simulator once for each bug; `make sim-bugs` and `make test-long` run it"]
-fn bugs_put_back_on_purpose_are_found() {
+/// The patches, by name.
+fn patches() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("bugs");
     let mut patches: Vec<PathBuf> = std::fs::read_dir(folder)
         .expect("there are bugs")
@@ -133,10 +132,26 @@ fn bugs_put_back_on_purpose_are_found() {
         .collect();
     patches.sort();
     assert!(patches.len() >= 3, "{patches:?}");
+    patches
+}
+
+#[test]
+fn every_bug_can_still_be_put_back() {
+    for patch in patches() {
+        let mut apply = Command::new("git");
+        apply.args(["apply", "--check"]).arg(&patch);
+        let (applies, why) = run(apply.current_dir(repository()));
+        assert!(applies, "{} has to be renewed:\n{why}", patch.display());
+    }
+}
+
+#[test]
+#[ignore = "minutes: builds the simulator once for each bug; `make sim-bugs` and `make test-long` run it"]
+fn bugs_put_back_on_purpose_are_found() {
     let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bugs");
     let (source, target) = (base.join("source"), base.join("target"));
     let mut missed = Vec::new();
-    for patch in &patches {
+    for patch in &patches() {
         let name = patch.file_stem().expect("a file").to_string_lossy();
         match find(patch, &source, &target) {
             Ok(found) => println!("{name}: {found}"),
