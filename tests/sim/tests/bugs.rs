@@ -8,9 +8,10 @@ use std::process::Command;
 /// Seeds within which a bug must show.
 const SEEDS: &str = "200";
 /// What the simulator is built from, beside the workspace's own manifest.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     "actors",
     "cluster/src",
+    "tests/frozen",
     "tests/sim",
     "Cargo.lock",
     "rust-toolchain.toml",
@@ -50,7 +51,7 @@ fn copy(into: &Path) {
         .lines()
         .find(|line| line.starts_with("members = "))
         .expect("the workspace names its members");
-    let few = "members = [\"actors\", \"actors/core\", \"tests/sim\"]";
+    let few = "members = [\"actors\", \"actors/core\", \"tests/frozen\", \"tests/sim\"]";
     std::fs::write(into.join("Cargo.toml"), manifest.replace(members, few))
         .expect("a temporary folder can be written");
 }
