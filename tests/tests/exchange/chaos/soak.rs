@@ -35,6 +35,7 @@ struct Held {
     ports: f64,
     actors: f64,
     tasks: f64,
+    /// Sockets, pipes and the like; files are the store's, as many as it has data for.
     descriptors: f64,
     /// Without the buffers and caches of the store, which have bounds and take hours to fill.
     memory_kib: f64,
@@ -45,7 +46,11 @@ impl Held {
     fn by(cluster: &Apart, number: u8) -> Option<Self> {
         let api = cluster.api(number);
         let process = cluster.process(number);
-        let descriptors = std::fs::read_dir(format!("/proc/{process}/fd")).ok()?;
+        let open = std::fs::read_dir(format!("/proc/{process}/fd")).ok()?;
+        let targets = open
+            .flatten()
+            .filter_map(|entry| entry.path().read_link().ok());
+        let descriptors = targets.filter(|target| !target.starts_with("/"));
         let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
         let memory = status
             .lines()
