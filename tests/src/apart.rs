@@ -239,6 +239,13 @@ impl Apart {
         assert_eq!(code, 0, "strowgerd {}: {out}{err}", words.join(" "));
     }
 
+    /// How many sound files a node has.
+    pub fn sounds(&self, number: u8) -> usize {
+        let list = |folder: PathBuf| std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let blobs = list(self.node_folder(number).join("data/blobs"));
+        blobs.flat_map(|folder| list(folder.path())).count()
+    }
+
     /// From its next start on a node runs the daemon of this folder.
     pub fn install(&mut self, number: u8, folder: &Path) {
         folder.clone_into(&mut self.programs[at(number)]);

@@ -170,6 +170,11 @@ fn upgrade(extent: &Extent, old: &Path) {
     let Some(cluster) = Apart::start_programs(old, NODES, &site(), &passwords()) else {
         return;
     };
+    // Earlier programs never play music that comes to a node after the caller.
+    eventually(PATIENCE, "every node has greeting and music", || {
+        let mut nodes = cluster.numbers();
+        nodes.all(|node| cluster.sounds(node) == 2).then_some(())
+    });
     let servers: Vec<_> = (1..=ADDRESSES).map(moving).collect();
     let floor = Floor::open(&cluster, &servers, extent.waiting);
     let load = Load::start(&servers, extent.calls, extent.callers, &mut Dice::new(1));
