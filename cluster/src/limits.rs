@@ -77,6 +77,10 @@ pub const LEASE_MAX: Duration = Duration::from_millis(1_000);
 /// How often a node asks the leader to renew its lease.
 pub const LEASE_RENEWAL: Duration = Duration::from_millis(100);
 
+/// A new leader gives the others so long to ask it for a lease before it takes one that has not
+/// for silent: three renewals.
+pub const COME_FORWARD: Duration = Duration::from_millis(300);
+
 /// A node whose lease was found to have run out is granted none for so long: it is being
 /// declared down, and must find that in the log before it acts again.
 pub const DECLARING: Duration = Duration::from_millis(250);

@@ -56,6 +56,8 @@ struct State {
     own_until: Option<BootTime>,
     confirmed: Option<BootTime>,
     leader_since: Option<BootTime>,
+    /// When a quorum confirmed this leader again after longer than its leases run.
+    found_again: Option<BootTime>,
     /// When each peer was last heard of as a leader.
     met: HashMap<NodeNumber, BootTime>,
     /// Before this moment this node may have confirmed any leader: it started, its members
@@ -103,6 +105,7 @@ impl Leases {
         state.leader_since = leads.then_some(now);
         state.last_confirmation = None;
         state.confirmed = None;
+        state.found_again = None;
         state.granted.clear();
         state.offsets.clear();
     }
@@ -153,6 +156,10 @@ impl Leases {
     /// A quorum confirmed this leader with requests sent at `at`.
     pub fn confirm(&self, at: BootTime) {
         let mut state = self.state.lock();
+        let lapsed = |last: BootTime| last.plus(state.length) < at;
+        if state.confirmed.is_some_and(lapsed) {
+            state.found_again = Some(at);
+        }
         state.confirmed = state.confirmed.max(Some(at));
     }
 
@@ -199,11 +206,15 @@ impl Leases {
             return false;
         }
         // An earlier leader may have granted for as long as a quorum confirmed it: at the
-        // latest up to the moment this one took over.
+        // latest up to the moment this one took over. Whoever lives asks this one soon.
         let last = state
             .last_confirmation
             .map_or(since, |last| last.min(since));
-        let inherited = last.plus(state.inherited());
+        let come_forward = since.plus(limits::COME_FORWARD);
+        // One that had lost its quorum granted nothing meanwhile: the others find it again.
+        let found_again = state.found_again.map(|at| at.plus(state.length));
+        let come_forward = come_forward.max(found_again.unwrap_or(since));
+        let inherited = last.plus(state.inherited()).max(come_forward);
         let granted = state.granted.get(&node).copied().unwrap_or(inherited);
         now > inherited.max(granted).plus(limits::LEASE_MARGIN)
     }
@@ -308,6 +319,7 @@ mod tests {
         );
         assert!(leader.surely_over(2, ms(551)));
         leader.grant(2, 0, ms(560));
+        leader.confirm(ms(1_000));
         leader.confirm(ms(1_080));
         assert!(!leader.surely_over(2, ms(1_090)));
         assert!(leader.surely_over(2, ms(1_091)));
@@ -362,23 +374,34 @@ mod tests {
         leader.nobody_confirmed_after(1, ms(900));
         assert!(!leader.asks_voters(ms(2_002)));
         assert!(
-            leader.surely_over(3, ms(2_051)),
+            !leader.surely_over(3, ms(2_350)),
+            "who lives has not come forward yet"
+        );
+        assert!(
+            leader.surely_over(3, ms(2_351)),
             "it heard of the leader 3 itself, last"
         );
         leader.grant(3, 0, ms(2_400));
-        assert!(!leader.surely_over(3, ms(2_060)), "it granted itself");
+        assert!(!leader.surely_over(3, ms(2_451)), "it granted itself");
         let leader = leads(true);
-        leader.nobody_confirmed_after(1, ms(1_300));
-        assert!(!leader.surely_over(3, ms(2_350)));
-        assert!(leader.surely_over(3, ms(2_351)));
+        leader.nobody_confirmed_after(1, ms(1_500));
+        assert!(!leader.surely_over(3, ms(2_550)));
+        assert!(leader.surely_over(3, ms(2_551)));
         let leader = leads(true);
         leader.nobody_confirmed_after(1, ms(2_300));
         assert!(
             !leader.surely_over(3, ms(2_800)),
             "no longer than from its election"
         );
-        leader.confirm(ms(3_000));
+        leader.confirm(ms(2_800));
         assert!(leader.surely_over(3, ms(3_051)));
+        leader.confirm(ms(3_400));
+        assert!(
+            !leader.surely_over(3, ms(3_850)),
+            "its quorum was lost, and the others may not have found it again"
+        );
+        leader.confirm(ms(3_800));
+        assert!(leader.surely_over(3, ms(3_951)));
         let leader = leads(false);
         leader.nobody_confirmed_after(1, ms(900));
         assert!(
