@@ -201,6 +201,17 @@ impl Core {
         }
     }
 
+    /// Waits until this node hears that `leader` leads no more.
+    async fn led_by_another(&self, leader: NodeNumber) {
+        let mut metrics = self.raft.metrics();
+        while metrics.borrow_and_update().current_leader == Some(leader) {
+            if metrics.changed().await.is_err() {
+                // Agreement has ended; nobody else will lead it.
+                return std::future::pending().await;
+            }
+        }
+    }
+
     /// Waits until all is applied that `leader` has in its log; false when that takes too long.
     async fn catches_up(&self, leader: NodeNumber) -> bool {
         let patience = self.leases.length() / 2;
@@ -247,7 +258,12 @@ pub async fn renew_leases(core: Arc<Core>) {
             &request,
             core.leases.length() / 2,
         );
-        let Ok(answer) = asked.await else { continue };
+        let answer = tokio::select! {
+            answer = asked => answer,
+            // Who leads next wants to hear from us soon.
+            () = core.led_by_another(leader) => continue,
+        };
+        let Ok(answer) = answer else { continue };
         let travel = BootTime::now().since(sent);
         // The leader read its clock about half way.
         let ours = sent_wall.saturating_add(u64::try_from(travel.as_millis() / 2).unwrap_or(0));
