@@ -29,6 +29,9 @@ const COMPARE_ENTRIES: u64 = 1_024;
 const COMPARE_AGE: Duration = Duration::from_secs(10);
 /// How long one proposal of the steward may take.
 pub const PROPOSE: Duration = Duration::from_secs(2);
+/// The same for declaring a node down: what a leader that is cut off believes must not reach
+/// the next one, which may know better, when they meet again.
+pub const DECLARE: Duration = Duration::from_millis(300);
 /// Least pause between two ticks, so that a burst of deadlines is expired together.
 const TICK_PAUSE: Duration = Duration::from_millis(5);
 
@@ -105,9 +108,10 @@ impl Steward {
     /// As leader, declares down whoever has surely died. Who is not up itself waits until it
     /// is: when every node has died, the calls of the last one declared down would find no
     /// heir. Rows that are behind may not say yet that an earlier leader has declared this very
-    /// node down, so a new leader waits for what it has committed.
+    /// node down, so a new leader waits for what it has committed. One without a lease is cut
+    /// off itself.
     pub async fn declare(&self) {
-        if !self.standing.leads_up_to_date() || !self.is_up() {
+        if !self.standing.leads_up_to_date() || !self.standing.lease_valid() || !self.is_up() {
             return;
         }
         let up: Vec<(NodeId, IncarnationNumber)> = {
@@ -126,7 +130,7 @@ impl Steward {
             }
             info!(%node, incarnation, "declaring a node down");
             let command = Command::NodeDown { node, incarnation };
-            if let Err(why) = self.desk.propose(&command, PROPOSE).await {
+            if let Err(why) = self.desk.propose(&command, DECLARE).await {
                 debug!(%node, %why, "the node is not declared down yet");
             }
         }
