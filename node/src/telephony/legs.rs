@@ -21,6 +21,7 @@ use strowger_core::outstanding::Audio;
 use strowger_media::{PlayToken, Repeat, Tone};
 use strowger_sip::leg::{By, Leg, LegEvent as SipEvent};
 use strowger_sip::message::{HeaderName, ReasonValue};
+use strowger_sip::token::LegToken;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
@@ -288,7 +289,19 @@ pub(super) fn report(shared: &Shared, leg: LegId, event: LegEvent) {
 /// Takes in the reports of SIP legs, for ever.
 pub async fn run(shared: Arc<Shared>, mut reports: mpsc::UnboundedReceiver<Report>) {
     while let Some(report) = reports.recv().await {
+        know_sip(&shared, report.leg, report.token);
         take(&shared, report.leg, report.event);
+    }
+}
+
+/// Gives an entry its SIP leg. A far end that answers at once is heard before who called it
+/// has stored that, and an answer without it would leave nothing to go on from.
+fn know_sip(shared: &Shared, leg: LegId, token: LegToken) {
+    let unknown = |entry: &mut Entry| entry.sip.is_none();
+    if shared.legs.with(leg, unknown) == Some(true)
+        && let Some(sip) = shared.endpoint().and_then(|endpoint| endpoint.leg(token))
+    {
+        shared.legs.with(leg, |entry| entry.sip = Some(sip));
     }
 }
 
@@ -564,8 +577,8 @@ impl Legs for NodeLegs {
         match self.try_resume(call, leg, patient) {
             Ok(()) => true,
             Err(Unresumed::Occupied) => false,
-            Err(Unresumed::Unreadable) => {
-                warn!(code = "SW0302", %leg, "what a leg has left behind cannot be resumed");
+            Err(Unresumed::Unusable(why)) => {
+                warn!(code = "SW0302", %leg, %why, "what a leg has left behind cannot be resumed");
                 let entry = Entry::new(call.id, call.address, false, Offer::default());
                 self.shared.legs.legs.lock().insert(leg, entry);
                 report(&self.shared, leg, ended(Cause::FAILURE));

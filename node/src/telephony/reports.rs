@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use strowger_core::ids::LegId;
 use strowger_sip::leg::{LegEvent, LegSink};
+use strowger_sip::token::LegToken;
 
 use super::Shared;
 
@@ -20,6 +21,8 @@ const WAITING_MAX: usize = 128;
 pub struct Report {
     /// Whose: a report that outlives its leg finds nobody instead of somebody else.
     pub leg: LegId,
+    /// Its name in the signalling.
+    pub token: LegToken,
     /// What.
     pub event: LegEvent,
     _place: Place,
@@ -54,7 +57,7 @@ impl Drop for Place {
 pub fn sink(shared: &Arc<Shared>, leg: LegId) -> LegSink {
     let shared = Arc::downgrade(shared);
     let waiting = Arc::new(AtomicUsize::new(0));
-    Arc::new(move |_, event| {
+    Arc::new(move |token, event| {
         let Some(shared) = shared.upgrade() else {
             return;
         };
@@ -65,6 +68,7 @@ pub fn sink(shared: &Arc<Shared>, leg: LegId) -> LegSink {
         };
         let report = Report {
             leg,
+            token,
             event,
             _place: place,
         };

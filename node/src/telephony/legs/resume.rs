@@ -40,8 +40,12 @@ const UNHEARD_MAX: Duration = Duration::from_secs(3);
 pub(super) enum Unresumed {
     /// Its ports are still held by its old owner.
     Occupied,
-    /// What was left of it is of no use.
-    Unreadable,
+    /// What was left of it is of no use: why.
+    Unusable(String),
+}
+
+fn unusable(why: impl std::fmt::Display) -> Unresumed {
+    Unresumed::Unusable(why.to_string())
 }
 
 /// What both sides have said last.
@@ -56,14 +60,17 @@ impl NodeLegs {
         patient: bool,
     ) -> Result<(), Unresumed> {
         let shared = &self.shared;
-        let row = call.leg(leg).ok_or(Unresumed::Unreadable)?;
+        let row = call
+            .leg(leg)
+            .ok_or_else(|| unusable("its call has no such leg"))?;
         let endpoint = shared.endpoint().ok_or(Unresumed::Occupied)?;
         if !endpoint.bound().contains(&call.address) {
             // What we say must leave from there.
             return Err(Unresumed::Occupied);
         }
         let bytes = row.checkpoint.as_deref().unwrap_or_default();
-        let mut checkpoint = Checkpoint::read(bytes).ok_or(Unresumed::Unreadable)?;
+        let mut checkpoint =
+            Checkpoint::read(bytes).ok_or_else(|| unusable("no checkpoint that can be read"))?;
         self.relocate(&mut checkpoint, call.address);
         let incoming = row.role == LegRole::Caller && row.target.is_none();
         let mut entry = Entry::new(call.id, call.address, incoming, Offer::default());
@@ -85,9 +92,8 @@ impl NodeLegs {
             Checkpoint::Dialog(dialog) => endpoint.import(*dialog, call.epoch, sink),
         };
         let sip = sip.map_err(|why| {
-            debug!(%leg, %why, "a leg cannot be taken up");
             self.forget(leg);
-            Unresumed::Unreadable
+            unusable(why)
         })?;
         shared.legs.with(leg, |entry| entry.sip = Some(sip.clone()));
         if answered {
@@ -105,7 +111,9 @@ impl NodeLegs {
         (ours, theirs): &Descriptions,
         patient: bool,
     ) -> Result<Session, Unresumed> {
-        let ours = ours.as_deref().ok_or(Unresumed::Unreadable)?;
+        let ours = ours
+            .as_deref()
+            .ok_or_else(|| unusable("no description of ours"))?;
         let role = match checkpoint {
             Checkpoint::Invite(_) => Role::Uas,
             Checkpoint::Dialog(dialog) => dialog.role,
@@ -116,12 +124,12 @@ impl NodeLegs {
             role,
         };
         let session = Session::resume(&self.shared.engine, leg, address, &heard, patient);
-        session.map_err(|why| {
-            debug!(%leg, %why, "a leg cannot have its ports");
-            match why {
-                SessionError::Open(_) if patient => Unresumed::Occupied,
-                SessionError::Open(_) | SessionError::Negotiate(_) => Unresumed::Unreadable,
+        session.map_err(|why| match why {
+            SessionError::Open(_) if patient => {
+                debug!(%leg, %why, "a leg cannot have its ports yet");
+                Unresumed::Occupied
             }
+            SessionError::Open(_) | SessionError::Negotiate(_) => unusable(why),
         })
     }
 
@@ -225,9 +233,9 @@ fn described(
         Checkpoint::Invite(kept) => {
             let theirs = endpoint
                 .dialog_of(&kept.raw, kept.flow, kept.token(leg))
-                .ok_or(Unresumed::Unreadable)?
+                .ok_or_else(|| unusable("what was kept is no INVITE"))?
                 .remote_sdp;
-            entry.offer = Offer::read(theirs.as_deref()).map_err(|_| Unresumed::Unreadable)?;
+            entry.offer = Offer::read(theirs.as_deref()).map_err(unusable)?;
             entry.kept = Some(KeptInvite {
                 answer: None,
                 ..kept.clone()
