@@ -7,7 +7,7 @@ use common::{
     END, Events, SDP, Script, Seen, Side, events, next_token, sdp, side, side_with, spec,
 };
 use strowger_sip::leg::{By, Leg, LegEvent};
-use strowger_sip::message::{HeaderName, Message, Method, Request, Response, parse, response_to};
+use strowger_sip::message::{HeaderName, Message, Request, Response, parse, response_to};
 use strowger_sip::stats::Drop;
 use strowger_sip::timer::Intervals;
 use strowger_sip::transport::{Flow, RateLimits};
@@ -215,44 +215,6 @@ async fn retransmitted_requests_are_absorbed_and_old_ones_refused() {
     script.send(&bye, us.address).await;
     script.response("BYE", 200).await;
     assert_eq!(events.try_next(), None);
-}
-
-#[tokio::test]
-async fn a_caller_about_to_be_taken_up_is_neither_new_nor_unknown() {
-    let (us, script) = (side(), Script::new().await);
-    let call_id = format!("script-{}", script.address().port());
-    common::AWAITED.lock().unwrap().push(call_id.clone());
-    let invite = script.with_sdp("INVITE", 5, "a", "");
-    let cancel = script.text("CANCEL", 5, "a", "", END);
-    script.send(&invite, us.address).await;
-    script.send(&cancel, us.address).await;
-    // What is answered at once shows that both were taken in.
-    script
-        .send(script.text("OPTIONS", 1, "b", "", END), us.address)
-        .await;
-    let (first, _) = script.next().await;
-    let Message::Response(first) = first else {
-        panic!("nobody asks anything");
-    };
-    assert_eq!(first.headers.cseq().unwrap().method, Method::Options);
-    common::AWAITED
-        .lock()
-        .unwrap()
-        .retain(|one| *one != call_id);
-    let (sink, mut events) = events();
-    let flow = Flow::udp(us.address, script.address());
-    let token = next_token();
-    let leg = us
-        .endpoint
-        .revive(invite.as_bytes(), flow, (token, 2), sink)
-        .unwrap();
-    script.send(&invite, us.address).await;
-    script.send(&cancel, us.address).await;
-    script.response("CANCEL", 200).await;
-    script.response("INVITE", 487).await;
-    assert_eq!(events.next().await, LegEvent::Cancelled);
-    drop(leg);
-    assert!(us.seen.lock().await.try_recv().is_err(), "no new call");
 }
 
 #[tokio::test]

@@ -544,6 +544,12 @@ impl World {
                     self.report(node, life, leg, ended(Cause::CANCELLED));
                 }
             }
+            FromPhone::AckRefusal => {
+                let refused_here = entry.answered || entry.ended || entry.ending.is_some();
+                if entry.incoming && !refused_here {
+                    self.report(node, life, leg, ended(Cause::CANCELLED));
+                }
+            }
             FromPhone::Ack => {
                 self.with_leg(node, life, leg, |entry| entry.acked = true);
                 if entry.incoming && entry.ending.is_some() && !entry.acked {

@@ -19,6 +19,8 @@ pub enum FromPhone {
     Cancel,
     /// ACK of our 200.
     Ack,
+    /// ACK of a final refusal.
+    AckRefusal,
     /// It rings here.
     Ringing,
     /// Answered.
@@ -44,7 +46,7 @@ impl FromPhone {
     pub fn is_end(&self) -> bool {
         matches!(
             self,
-            Self::Cancel | Self::Final(_) | Self::Bye | Self::Done | Self::Gone
+            Self::Cancel | Self::AckRefusal | Self::Final(_) | Self::Bye | Self::Done | Self::Gone
         )
     }
 
@@ -368,6 +370,7 @@ impl World {
                 if let Some(far) = self.fars.get_mut(&number) {
                     far.taken_back = true;
                 }
+                self.send(number, FromPhone::AckRefusal, 0);
             }
             FromExchange::Ack => {
                 if far.progress == Progress::Answered {

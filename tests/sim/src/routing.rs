@@ -94,6 +94,13 @@ impl World {
                 return self.reply(node, life, far, FromExchange::TakenBack);
             }
             FromPhone::Cancel => return self.reply(node, life, far, FromExchange::Gone),
+            // The node before refused the INVITE too.
+            FromPhone::AckRefusal => {
+                if let Some(far) = self.fars.get_mut(&far).filter(|_| admitting) {
+                    far.withdrawn = true;
+                }
+                return;
+            }
             _ => {}
         }
         let Some(leg) = leg else {

@@ -6,7 +6,7 @@ use crate::limits;
 use crate::message::{self, HeaderName, Message, Method, Request, Response, Scheme, response_to};
 use crate::stats::Drop;
 use crate::token::LegToken;
-use crate::transaction::{Arrival, Cancelled, Class, ClientOwner, Key, Wire, response_flow};
+use crate::transaction::{Acked, Arrival, Cancelled, Class, ClientOwner, Key, Wire, response_flow};
 use crate::transport::{Flow, Receiver};
 use std::sync::Arc;
 
@@ -146,13 +146,20 @@ impl Core {
     }
 
     fn on_ack(&self, key: &Key, request: &Request, arrived: &Arrived<'_>) {
-        if self.table.ack(self, key) {
-            return;
-        }
         let token = request
             .headers
             .to_tag()
             .and_then(|tag| self.tokens.from_tag(tag));
+        match self.table.ack(self, key, token) {
+            Acked::Refusal | Acked::Over => return,
+            Acked::RefusedElsewhere(leg) => {
+                if let Some(cell) = leg.and_then(|leg| self.leg(leg)) {
+                    cell.machine.lock().on_cancel(self);
+                }
+                return;
+            }
+            Acked::Success => {}
+        }
         let Some(token) = token else {
             return self.stats.dropped(Drop::UnmatchedAck);
         };

@@ -9,7 +9,7 @@ mod server;
 mod table;
 
 pub(crate) use client::ClientOwner;
-pub(crate) use server::Arrival;
+pub(crate) use server::{Acked, Arrival};
 pub(crate) use table::{Cancelled, Table, Unsent};
 
 use crate::message::{HeaderName, Method, NameAddr, Request, Response, new_request};

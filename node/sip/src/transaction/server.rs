@@ -35,6 +35,20 @@ pub(crate) enum Arrival {
     Full,
 }
 
+/// What an ACK belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Acked {
+    /// To no transaction here, or to a 2xx: it is the leg's.
+    Success,
+    /// To our refusal.
+    Refusal,
+    /// To our refusal, after which nothing can come any more.
+    Over,
+    /// To a refusal we never sent: the node that had the address before us refused the INVITE
+    /// too, and nobody waits for what became of it here.
+    RefusedElsewhere(Option<LegToken>),
+}
+
 #[derive(Debug)]
 pub(crate) struct ServerTx {
     invite: bool,
@@ -51,7 +65,7 @@ pub(crate) struct ServerTx {
     pub(super) request: Option<Arc<Request>>,
     /// The leg the INVITE became.
     pub(super) leg: Option<LegToken>,
-    /// A CANCEL came before there was a leg.
+    /// A CANCEL, or the ACK of another node's refusal, came before there was a leg.
     pub(super) cancelled: bool,
     /// Call-ID, From tag and CSeq, for finding merged requests.
     pub(super) identity: Option<u64>,
@@ -136,20 +150,34 @@ impl ServerTx {
         false
     }
 
-    /// An ACK. `None` when it belongs to a 2xx and so to the leg, else whether all is over.
-    pub(super) fn ack(&mut self, wire: &dyn Wire, times: &Intervals, key: &Key) -> Option<bool> {
+    /// An ACK; `answered` is the leg whose tag it carries.
+    pub(super) fn ack(
+        &mut self,
+        wire: &dyn Wire,
+        times: &Intervals,
+        key: &Key,
+        answered: Option<LegToken>,
+    ) -> Acked {
+        let same =
+            |(ours, theirs): (LegToken, LegToken)| (ours.index, ours.n) == (theirs.index, theirs.n);
         match self.state {
-            State::Accepted => None,
+            State::Accepted => Acked::Success,
             State::Completed => {
                 self.state = State::Confirmed;
                 self.last = None;
                 if self.flow.protocol.is_reliable() {
-                    return Some(true);
+                    return Acked::Over;
                 }
                 wire.arm(times.t4, Due::Server(key.clone(), Kind::Forget));
-                Some(false)
+                Acked::Refusal
             }
-            State::Proceeding | State::Confirmed => Some(false),
+            // Of an answer that an owner before us sent with our tag.
+            State::Proceeding if self.leg.zip(answered).is_some_and(same) => Acked::Success,
+            State::Proceeding if self.invite => {
+                self.cancelled = true;
+                Acked::RefusedElsewhere(self.leg)
+            }
+            State::Proceeding | State::Confirmed => Acked::Refusal,
         }
     }
 

@@ -3,7 +3,7 @@
 //! A shard's lock is never held while a leg or the handler is called.
 
 use super::client::{ClientOwner, ClientTx, Heard};
-use super::server::{Arrival, ServerTx};
+use super::server::{Acked, Arrival, ServerTx};
 use super::{Key, Wire};
 use crate::limits;
 use crate::message::{Request, Response};
@@ -190,21 +190,17 @@ impl Table {
         }
     }
 
-    /// An ACK; true when it belonged to a non-2xx answer.
-    pub(crate) fn ack(&self, wire: &dyn Wire, key: &Key) -> bool {
+    /// An ACK, which carries the tag of this leg.
+    pub(crate) fn ack(&self, wire: &dyn Wire, key: &Key, answered: Option<LegToken>) -> Acked {
         let mut shard = self.shard(key).lock();
         let Some(server) = shard.servers.get_mut(key) else {
-            return false;
+            return Acked::Success;
         };
-        match server.ack(wire, &self.times, key) {
-            None => false,
-            Some(over) => {
-                if over {
-                    self.remove_server(&mut shard, key);
-                }
-                true
-            }
+        let acked = server.ack(wire, &self.times, key, answered);
+        if acked == Acked::Over {
+            self.remove_server(&mut shard, key);
         }
+        acked
     }
 
     pub(crate) fn server_timer(&self, wire: &dyn Wire, key: &Key, kind: Kind) {
