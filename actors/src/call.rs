@@ -18,13 +18,14 @@ use strowger_core::outstanding::{
     Audio, CallObserved, Effect, LegObserved, Phase, outstanding, whispered,
 };
 use strowger_core::state::SharedState;
-use strowger_core::state::command::{Command, Observation, Refusal, Reply};
+use strowger_core::state::command::{Observation, Refusal, Reply};
 use tokio::time::Instant;
 use tracing::warn;
 
 use crate::desk::{Desk, DeskError};
 use crate::gate::Pass;
 use crate::limits;
+use crate::outbox::{self, Noted, Outbox};
 use crate::ports::{Answer, LegEvent, Legs};
 
 /// What reaches the actor.
@@ -79,9 +80,7 @@ pub struct CallState {
     call: CallId,
     context: CallContext,
     observed: CallObserved,
-    /// Observations not yet committed; the first `in_flight` are under way.
-    outbox: Vec<Observation>,
-    in_flight: usize,
+    outbox: Outbox,
     /// The last proposal failed; the next waits a little.
     resting: bool,
     /// Legs whose change of session waits for a commit.
@@ -134,8 +133,7 @@ impl Actor for CallActor {
             call: start.call,
             context: start.context,
             observed,
-            outbox: Vec::new(),
-            in_flight: 0,
+            outbox: Outbox::default(),
             resting: false,
             changes: Vec::new(),
             preparing: None,
@@ -292,9 +290,7 @@ impl CallState {
             seen.announced = true;
             return;
         }
-        let waiting = self.outbox.iter();
-        let waiting = waiting.filter(|one| matches!(one, Observation::KeyPressed { .. }));
-        if waiting.count() >= limits::KEYS_WAITING_MAX {
+        if self.outbox.keys() >= limits::KEYS_WAITING_MAX {
             return;
         }
         let means = {
@@ -356,7 +352,11 @@ impl CallState {
                 self.context.legs.prepare(&row, caller);
             }
             // Made ready with a phone whose answer came too late.
-            Some(Phase::Proposed) => self.outbox.extend(self.ready.clone()),
+            Some(Phase::Proposed) => {
+                if let Some(ready) = self.ready.clone() {
+                    self.outbox.push(ready);
+                }
+            }
             Some(_) => {}
         }
     }
@@ -423,7 +423,7 @@ impl CallState {
         if self.preparing.is_some() || self.lingering.is_some() {
             return;
         }
-        if self.in_flight > 0 || self.resting || self.outbox.is_empty() {
+        if self.outbox.is_under_way() || self.resting || self.outbox.is_empty() {
             return;
         }
         // Until the row has been seen here nobody knows whose it is.
@@ -432,12 +432,7 @@ impl CallState {
             warn!(call = %self.call, "more happens to the call than can be committed");
             self.outbox.truncate(limits::OUTBOX_MAX);
         }
-        self.in_flight = self.outbox.len();
-        let command = Command::CallObserved {
-            call: self.call,
-            epoch,
-            observations: self.outbox.clone(),
-        };
+        let command = self.outbox.propose(self.call, epoch, self.level());
         let (desk, myself) = (self.context.desk.clone(), myself.clone());
         let tenure = self.tenure;
         tokio::spawn(async move {
@@ -447,9 +442,13 @@ impl CallState {
         });
     }
 
+    /// The feature level in force.
+    fn level(&self) -> u32 {
+        self.context.state.read().meta.feature_level
+    }
+
     /// Takes in what became of a proposal.
     fn proposed(&mut self, result: Result<Reply, DeskError>, myself: &ActorRef<CallMessage>) {
-        let sent = std::mem::take(&mut self.in_flight);
         let (merged, agreed) = match result {
             Ok(Reply::Refused(Refusal::NotFound(_))) => {
                 // The call is over in the log: what is left here goes.
@@ -466,9 +465,8 @@ impl CallState {
         for leg in self.changes.drain(..) {
             self.context.legs.agree(leg, agreed);
         }
-        if merged {
-            self.outbox.drain(..sent.min(self.outbox.len()));
-        } else {
+        self.outbox.returned(merged);
+        if !merged {
             self.resting = true;
             let retry = myself.clone();
             tokio::spawn(async move {
@@ -550,7 +548,6 @@ impl CallState {
         }
         self.pass_on(before.unwrap_or(row.epoch));
         self.tenure += 1;
-        self.in_flight = 0;
         self.resuming_since = None;
         self.changes.clear();
         (self.preparing, self.ready, self.lingering) = (None, None, None);
@@ -597,37 +594,24 @@ impl CallState {
     /// What was observed here and stays true whoever has the call is said once more, and
     /// merged by whoever applies it. All else is out of date.
     fn pass_on(&mut self, epoch: u32) {
-        let under_way = self.in_flight;
-        // An end is merged twice without harm; a key under way would be pressed twice.
-        let once_more = |at: usize, one: &Observation| match one {
-            Observation::LegEnded { .. } => true,
-            _ => at >= under_way,
-        };
-        let left = self.outbox.drain(..).enumerate();
-        let observations: Vec<Observation> = left
-            .filter(|(at, one)| one.outlives_owner() && once_more(*at, one))
-            .map(|(_, one)| one)
-            .collect();
-        if observations.is_empty() {
+        let mut noted = self.outbox.pass_on();
+        if noted.is_empty() {
             return;
         }
         let (desk, call) = (self.context.desk.clone(), self.call);
+        let state = self.context.state.clone();
         tokio::spawn(async move {
-            let mut observations = observations;
             for _ in 0..limits::PASS_ON_TRIES {
-                let command = Command::CallObserved {
-                    call,
-                    epoch,
-                    observations: observations.clone(),
-                };
+                let level = state.read().meta.feature_level;
+                let command = outbox::command(call, epoch, &noted, level);
                 match desk.propose(&command, limits::PROPOSE).await {
                     Ok(_) => return,
                     Err(DeskError::NoQuorum) => {}
                     Err(DeskError::Unknown | DeskError::Unreadable) => {
-                        observations.retain(|one| matches!(one, Observation::LegEnded { .. }));
+                        noted.retain(Noted::is_end);
                     }
                 }
-                if observations.is_empty() {
+                if noted.is_empty() {
                     return;
                 }
                 tokio::time::sleep(limits::RETRY).await;

@@ -24,6 +24,7 @@ pub mod desk;
 pub mod follow;
 pub mod gate;
 pub mod limits;
+mod outbox;
 pub mod ports;
 pub mod steward;
 pub mod switchboard;

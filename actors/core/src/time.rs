@@ -16,6 +16,11 @@ impl TimeMs {
         Self(self.0.saturating_add(ms))
     }
 
+    /// The instant `ms` milliseconds earlier.
+    pub fn before(self, ms: u64) -> Self {
+        Self(self.0.saturating_sub(ms))
+    }
+
     /// Milliseconds from `earlier` to here; zero when `earlier` is later.
     pub fn since(self, earlier: Self) -> u64 {
         self.0.saturating_sub(earlier.0)

@@ -1,7 +1,7 @@
 //! Calls: arrival, what was seen of their legs, and their end.
 
 use super::apply_trunk::NoWay;
-use super::command::{CallArrived, Observation, Refusal, Reply};
+use super::command::{CallArrived, Late, Observation, Refusal, Reply};
 use super::event::Value;
 use super::{Deadline, Of, State, Wake};
 use crate::call::{
@@ -388,17 +388,18 @@ impl State {
         &mut self,
         id: CallId,
         epoch: u32,
-        mut observations: Vec<Observation>,
+        mut observations: Vec<Late>,
     ) -> Reply {
         let Some(call) = self.calls.get(&id) else {
             return Reply::Refused(Refusal::NotFound(id.to_string()));
         };
         let stale = call.epoch != epoch;
         if stale {
-            observations.retain(Observation::outlives_owner);
+            observations.retain(|one| one.observation.outlives_owner());
         }
-        for observation in observations {
-            match observation {
+        for one in observations {
+            let seen_at = self.meta.now.before(one.age_ms);
+            match one.observation {
                 Observation::LegAnswered {
                     leg,
                     sip_call_id,
@@ -419,7 +420,7 @@ impl State {
                     sip_call_id,
                     cause,
                 } => {
-                    self.leg_ended(id, leg, sip_call_id, cause);
+                    self.leg_ended(id, leg, (seen_at, sip_call_id), cause);
                 }
                 Observation::LegHeld {
                     leg,
@@ -552,8 +553,13 @@ impl State {
         );
     }
 
-    fn leg_ended(&mut self, id: CallId, leg_id: LegId, sip_call_id: String, cause: Cause) {
-        let now = self.meta.now;
+    fn leg_ended(
+        &mut self,
+        id: CallId,
+        leg_id: LegId,
+        (seen_at, sip_call_id): (TimeMs, String),
+        cause: Cause,
+    ) {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
@@ -562,7 +568,9 @@ impl State {
         };
         leg.seen = Seen::Ended;
         leg.held = false;
-        leg.ended_at = Some(now);
+        // Nothing ends before it was committed to have begun.
+        let ended_at = seen_at.max(leg.answered_at.unwrap_or_default());
+        leg.ended_at = Some(ended_at);
         leg.cause = Some(cause);
         leg.checkpoint = None;
         if leg.sip_call_id.is_empty() {
@@ -570,7 +578,7 @@ impl State {
         }
         let (role, want, ended) = (leg.role.clone(), leg.want, leg.clone());
         let never_up = role == LegRole::Caller && leg.answered_at.is_none();
-        call.note_hold(now);
+        call.note_hold(ended_at);
         let trunk = Self::trunk_of(call, &ended);
         let stage = call.stage.clone();
         let bridged =
@@ -583,6 +591,9 @@ impl State {
         } else {
             (Disposition::Answered, Cause::NORMAL)
         };
+        if bridged {
+            call.talk_ended_at = call.answered_at.map(|answered| ended_at.max(answered));
+        }
         self.touch_call(id);
         self.vacate_leg(id, &role);
         if let Some(trunk) = trunk {

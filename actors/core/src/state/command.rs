@@ -124,6 +124,16 @@ pub enum Command {
         /// The level.
         level: u32,
     },
+    /// What the owner saw of a call's legs while it could commit nothing: as
+    /// [`Command::CallObserved`], with the times at which it was. From level 2 on.
+    CallObservedLate {
+        /// The call.
+        call: CallId,
+        /// As in [`Command::CallObserved`].
+        epoch: u32,
+        /// What was seen, in order.
+        observations: Vec<Late>,
+    },
 }
 
 impl Command {
@@ -151,8 +161,18 @@ impl Command {
             | Self::Refounded
             | Self::AddressBarred { .. }
             | Self::Raise { .. } => 1,
+            Self::CallObservedLate { .. } => 2,
         }
     }
+}
+
+/// What was seen a while before it was proposed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Late {
+    /// How long before, in milliseconds of the clock of who saw it.
+    pub age_ms: u64,
+    /// What.
+    pub observation: Observation,
 }
 
 /// What may become of customers. Decisions.

@@ -40,7 +40,7 @@ impl State {
         call.stage = Stage::Clearing;
         call.ending.get_or_insert(ending);
         if talked {
-            call.talk_ended_at = Some(now);
+            call.talk_ended_at.get_or_insert(now);
         }
         call.note_hold(now);
         if let Some(visit) = &mut call.visit {

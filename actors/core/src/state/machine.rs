@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use super::command::{Command, Refusal, Reply};
+use super::command::{Command, Late, Refusal, Reply};
 use super::{FEATURE_LEVEL, State, decode_row, encode_row};
 use crate::ids::{CallId, TenantId};
 use crate::limits;
@@ -241,6 +241,17 @@ impl State {
             Command::Register(register) => self.register(&register),
             Command::CallArrived(arrived) => self.call_arrived(rows, arrived),
             Command::CallObserved {
+                call,
+                epoch,
+                observations,
+            } => {
+                let late = |observation| Late {
+                    age_ms: 0,
+                    observation,
+                };
+                self.call_observed(call, epoch, observations.into_iter().map(late).collect())
+            }
+            Command::CallObservedLate {
                 call,
                 epoch,
                 observations,

@@ -1,10 +1,10 @@
 //! What a former owner of a call says of it after it has gone on elsewhere.
 
-use strowger_core::call::{Cause, Disposition, Seen, Stage};
+use strowger_core::call::{Cause, Disposition, LegRole, Seen, Stage};
 use strowger_core::floor::agent::AgentState;
 use strowger_core::ids::{CallId, LegId, NodeId};
-use strowger_core::state::State;
-use strowger_core::state::command::{Action, Command, Refusal, Reply};
+use strowger_core::state::{FEATURE_LEVEL, State};
+use strowger_core::state::command::{Action, Command, Late, Refusal, Reply};
 
 use crate::harness::{World, answered, ended, held, refusal};
 
@@ -115,6 +115,61 @@ fn the_answer_of_a_phone_given_up_leads_nowhere() {
     assert_eq!(world.row(call).stage, Stage::Waiting);
     world.agent_answers(call);
     assert_eq!(world.row(call).stage, Stage::Bridged { far: now });
+}
+
+/// What an owner, this one or the one before, saw while it could commit nothing.
+fn seen_late(world: &mut World, call: CallId, epoch: u32, age_ms: u64) -> Reply {
+    let observation = ended(world.caller_leg(call), Cause::NORMAL);
+    world.propose(Command::CallObservedLate {
+        call,
+        epoch,
+        observations: vec![Late {
+            age_ms,
+            observation,
+        }],
+    })
+}
+
+#[test]
+fn an_end_that_is_told_late_is_recorded_when_it_was_seen() {
+    let level = FEATURE_LEVEL;
+    for before in [true, false] {
+        let (mut world, call, former) = moved(true);
+        world.propose(Command::Raise { level });
+        world.advance(60_000);
+        let epoch = if before { former } else { former + 1 };
+        seen_late(&mut world, call, epoch, 15_000);
+        world.run();
+        let cdr = world.cdr(call);
+        let talk_ms = cdr.talk_ms;
+        assert!((44_000..46_000).contains(&talk_ms), "{talk_ms} ms");
+        let caller = cdr.legs.iter().find(|leg| leg.role == LegRole::Caller);
+        let left = caller.and_then(|leg| leg.ended_at).expect("it left");
+        assert_eq!(left.since(cdr.answered_at.expect("it talked")), talk_ms);
+        let counted = world.agent_figure("amy").talk_ms;
+        assert_eq!(counted, talk_ms, "the figures say the same");
+        assert_eq!(world.state(State::check), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn nothing_ends_before_it_began_however_long_ago_it_was_seen() {
+    let (mut world, call, before) = moved(true);
+    let level = FEATURE_LEVEL;
+    world.propose(Command::Raise { level });
+    world.advance(5_000);
+    seen_late(&mut world, call, before, u64::MAX);
+    world.run();
+    assert_eq!(world.cdr(call).talk_ms, 0);
+    assert_eq!(world.cdr(call).disposition, Disposition::Answered);
+}
+
+#[test]
+fn an_age_is_refused_before_every_node_can_read_it() {
+    let (mut world, call, before) = moved(true);
+    let reply = seen_late(&mut world, call, before, 1_000);
+    assert_eq!(*refusal(&reply), Refusal::Unreadable);
+    assert!(world.is_live(call));
 }
 
 #[test]

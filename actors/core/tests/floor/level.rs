@@ -92,7 +92,7 @@ fn a_level_comes_into_force_when_every_node_reads_it_dead_ones_included() {
     assert_eq!(world.propose(raise()), Reply::Done, "once is enough");
     let told = world.events();
     let told = told.iter().filter(|event| event.kind == "cluster.raised");
-    assert_eq!(told.count(), 1);
+    assert_eq!(told.count(), 2, "one for each level");
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! The log: repeated requests, restarts, determinism and the golden hash.
 
+use strowger_core::call::{Cause, Stage};
 use strowger_core::ids::{CallId, NodeId};
 use strowger_core::limits;
 use strowger_core::ports::{Machine, Meta, Proposal, RequestId, RowsRead, Table};
-use strowger_core::state::command::{Action, Command, Refusal, Reply};
+use strowger_core::state::command::{Action, Command, Late, Refusal, Reply};
 use strowger_core::state::event::event_position;
 use strowger_core::state::machine::{decode_command, encode_command};
 use strowger_core::state::{FEATURE_LEVEL, FEATURE_LEVEL_FIRST, Wake};
@@ -143,6 +144,24 @@ fn wake_ups_wait_until_the_rows_can_be_read() {
     assert_eq!(copy.wakes.take(), [Wake::All]);
 }
 
+/// A caller hangs up while nothing can be committed.
+fn told_late(world: &mut World) {
+    let talk = world.call("1004", "1003");
+    assert!(matches!(world.row(talk).stage, Stage::Bridged { .. }));
+    world.advance(20_000);
+    let (leg, epoch) = (world.caller_leg(talk), world.row(talk).epoch);
+    let late = Late {
+        age_ms: 7_000,
+        observation: crate::harness::ended(leg, Cause::NORMAL),
+    };
+    world.propose(Command::CallObservedLate {
+        call: talk,
+        epoch,
+        observations: vec![late],
+    });
+    world.run();
+}
+
 /// A short day: calls between phones, a queue, a node that dies, an expiry.
 pub fn short_day() -> World {
     let mut world = World::at_work(&["amy", "bob", "eve"]);
@@ -174,6 +193,7 @@ pub fn short_day() -> World {
     world.run();
     world.advance(45_000);
     world.node_up(2, 2);
+    told_late(&mut world);
     let base = 1;
     world.apply_site(crate::harness::site(), base);
     world.advance(3_600_000);
