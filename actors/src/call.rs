@@ -465,7 +465,9 @@ impl CallState {
         for leg in self.changes.drain(..) {
             self.context.legs.agree(leg, agreed);
         }
-        self.outbox.returned(merged);
+        for leg in self.outbox.returned(merged) {
+            self.context.legs.end_is_known(leg);
+        }
         if !merged {
             self.resting = true;
             let retry = myself.clone();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use strowger_core::ids::CallId;
+use strowger_core::ids::{CallId, LegId};
 use strowger_core::state::command::{Command, Late, Observation};
 use tokio::time::Instant;
 
@@ -65,12 +65,13 @@ impl Outbox {
         command(call, epoch, &self.noted, level)
     }
 
-    /// The proposal has come back; what it held is gone when it was merged.
-    pub fn returned(&mut self, merged: bool) {
+    /// The proposal has come back; what it held is gone when it was merged. The legs whose end
+    /// it held and that are known to have ended now.
+    pub fn returned(&mut self, merged: bool) -> Vec<LegId> {
         let sent = std::mem::take(&mut self.in_flight);
-        if merged {
-            self.noted.drain(..sent.min(self.noted.len()));
-        }
+        let sent = if merged { sent } else { 0 };
+        let merged = self.noted.drain(..sent.min(self.noted.len()));
+        merged.filter_map(|one| one.ended()).collect()
     }
 
     /// Empties it, and knows of no proposal any more: what stays true whoever has the call,
@@ -89,7 +90,14 @@ impl Outbox {
 impl Noted {
     /// True for the end of a leg.
     pub fn is_end(&self) -> bool {
-        matches!(self.observation, Observation::LegEnded { .. })
+        self.ended().is_some()
+    }
+
+    fn ended(&self) -> Option<LegId> {
+        match self.observation {
+            Observation::LegEnded { leg, .. } => Some(leg),
+            _ => None,
+        }
     }
 }
 

@@ -98,6 +98,10 @@ pub trait Legs: Send + Sync + 'static {
     /// [`LegEvent::Answered`] may come, and the end follows within 7 s.
     fn end(&self, leg: LegId, cause: Cause);
 
+    /// The end of a leg that [`LegEvent::Ended`] told is committed: its far end, who hung up,
+    /// is told so. Before, it would say so once more to whoever has the leg by then.
+    fn end_is_known(&self, leg: LegId);
+
     /// False while this node has lost its lease and may send nothing for its calls.
     fn may_signal(&self) -> bool;
 

@@ -32,6 +32,9 @@ use tokio::sync::mpsc;
 
 use rows::Copy;
 
+/// What legs are told of an end that is committed.
+const KNOWN: &str = "end is known";
+
 /// Commits at once, unless told that there is no majority.
 struct Exchange {
     copy: Mutex<(Copy, u64)>,
@@ -149,6 +152,9 @@ impl Legs for Told {
             Audio::Ringing => "ringing",
         };
         self.say(format!("hear {} {what}", leg.n()));
+    }
+    fn end_is_known(&self, leg: LegId) {
+        self.say(format!("{KNOWN} {}", leg.n()));
     }
     fn forget(&self, leg: LegId) {
         self.say(format!("forget {}", leg.n()));
@@ -312,12 +318,16 @@ impl Bench {
 
     /// The next things asked of the legs, in any order within the list.
     async fn expect(&mut self, wanted: &[&str]) {
-        let mut seen = Vec::new();
-        for _ in wanted {
+        let mut seen: Vec<String> = Vec::new();
+        while seen.len() < wanted.len() {
             let next = tokio::time::timeout(Duration::from_secs(10), self.told.recv()).await;
-            seen.push(next.ok().flatten().unwrap_or_else(|| {
+            let next = next.ok().flatten().unwrap_or_else(|| {
                 panic!("of {wanted:?} only {seen:?} were asked");
-            }));
+            });
+            // It follows every end; only one test is about it.
+            if !next.starts_with(KNOWN) || wanted.contains(&next.as_str()) {
+                seen.push(next);
+            }
         }
         let mut wanted: Vec<&str> = wanted.to_vec();
         wanted.sort_unstable();
@@ -419,6 +429,22 @@ async fn without_a_majority_nothing_is_confirmed_and_nothing_is_lost() {
         format!("hear {c} bridge"),
     ];
     bench.expect(&wanted.each_ref().map(String::as_str)).await;
+}
+
+#[tokio::test]
+async fn who_hung_up_is_told_so_when_that_is_committed_and_not_before() {
+    let mut bench = Bench::new().await;
+    let (call, caller, far) = bench.bridged().await;
+    let (c, f) = (caller.n(), far.n());
+    bench.exchange.cut_off.store(true, Ordering::Release);
+    bench.event(call, caller, ended(Cause::NORMAL));
+    let wanted = [format!("forget {c}"), format!("end {f} 200")];
+    bench.expect(&wanted.each_ref().map(String::as_str)).await;
+    // Long enough for the proposal to have failed more than once.
+    tokio::time::sleep(strowger_actors::limits::RETRY * 3).await;
+    assert!(bench.told.try_recv().is_err(), "his end is not committed");
+    bench.exchange.cut_off.store(false, Ordering::Release);
+    bench.expect(&[&format!("{KNOWN} {c}")]).await;
 }
 
 #[tokio::test]

@@ -308,6 +308,7 @@ fn sip(config: &NodeConfig, token_key: [u8; 32]) -> EndpointConfig {
                 .collect(),
         },
         product: format!("Strowger/{}", crate::VERSION),
+        byes_wait: true,
         ..EndpointConfig::new(token_key)
     }
 }

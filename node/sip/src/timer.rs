@@ -84,12 +84,14 @@ pub(crate) enum LegTimer {
     Crossed,
     /// Our re-INVITE is not answered, and a BYE waits for that.
     Unanswered,
+    /// The owner has not said that the end told by a BYE is known.
+    Parting,
     /// Forget the ended leg.
     Linger,
 }
 
 impl LegTimer {
-    pub(crate) const COUNT: usize = 10;
+    pub(crate) const COUNT: usize = 11;
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

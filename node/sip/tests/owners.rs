@@ -3,8 +3,10 @@
 
 mod common;
 
-use common::{END, Script, events, next_token, sdp, side};
-use strowger_sip::leg::LegEvent;
+use std::time::Duration;
+
+use common::{END, Script, events, next_token, sdp, side, side_with};
+use strowger_sip::leg::{By, LegEvent};
 use strowger_sip::message::{Message, Method};
 use strowger_sip::transport::Flow;
 
@@ -97,4 +99,47 @@ async fn who_acknowledges_the_answer_of_the_owner_before_is_still_answered() {
     leg.answer(sdp(2)).unwrap();
     script.response("INVITE", 200).await;
     assert_eq!(events.try_next(), None);
+}
+
+#[tokio::test]
+async fn a_bye_is_answered_once_its_end_is_known_and_after_t1_in_any_case() {
+    for is_known in [true, false] {
+        let us = side_with(false, |config| {
+            config.byes_wait = true;
+            config.intervals.t1 = Duration::from_millis(300);
+        });
+        let script = Script::new().await;
+        let invite = script.with_sdp("INVITE", 1, "a", "");
+        script.send(&invite, us.address).await;
+        let (leg, mut events) = us.incoming().await;
+        leg.answer(sdp(2)).unwrap();
+        let answer = script.response("INVITE", 200).await;
+        let tag = answer.headers.to_tag().unwrap();
+        let ack = script.text("ACK", 1, "b", tag, END);
+        script.send(ack, us.address).await;
+        assert_eq!(events.next().await, LegEvent::Acked { sdp: None });
+        let bye = script.text("BYE", 2, "c", tag, END);
+        script.send(&bye, us.address).await;
+        let ended = LegEvent::Ended {
+            by: By::Peer,
+            q850: None,
+        };
+        assert_eq!(events.next().await, ended);
+        script.send(&bye, us.address).await;
+        let options = script.text("OPTIONS", 1, "d", "", END);
+        script.send(options, us.address).await;
+        let (first, _) = script.next().await;
+        let Message::Response(first) = first else {
+            panic!("nobody asks anything");
+        };
+        assert_eq!(first.headers.cseq().unwrap().method, Method::Options);
+        if is_known {
+            leg.end_is_known();
+        }
+        script.response("BYE", 200).await;
+        // Repeated, it has the same answer at once.
+        script.send(&bye, us.address).await;
+        script.response("BYE", 200).await;
+        assert_eq!(events.try_next(), None);
+    }
 }

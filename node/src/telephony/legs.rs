@@ -49,6 +49,8 @@ const PORTS_FOLLOW: Duration = Duration::from_millis(500);
 #[derive(Default)]
 pub struct LegTable {
     legs: Mutex<HashMap<LegId, Entry>>,
+    /// Legs whose far end hung up and has had no answer to that yet.
+    parting: Mutex<HashMap<LegId, Leg>>,
     /// Reports dropped because too many of their leg were waiting.
     pub reports_dropped: AtomicU64,
 }
@@ -343,6 +345,9 @@ fn take(shared: &Arc<Shared>, leg: LegId, event: SipEvent) {
                 Cause::NORMAL
             };
             let q850 = q850.unwrap_or(normal.q850);
+            if let Some(sip) = shared.legs.sip(leg).filter(|_| by == By::Peer) {
+                shared.legs.parting.lock().insert(leg, sip);
+            }
             report(shared, leg, ended(Cause { q850, ..normal }));
         }
         SipEvent::Reinvited { sdp } => reinvited(shared, leg, sdp.as_deref()),
@@ -746,8 +751,16 @@ impl Legs for NodeLegs {
         }
     }
 
+    fn end_is_known(&self, leg: LegId) {
+        let parting = self.shared.legs.parting.lock().remove(&leg);
+        if let Some(sip) = parting {
+            sip.end_is_known();
+        }
+    }
+
     fn forget(&self, leg: LegId) {
         let Some(entry) = self.shared.legs.legs.lock().remove(&leg) else {
+            self.shared.legs.parting.lock().remove(&leg);
             return;
         };
         if entry.session.is_some() {

@@ -50,6 +50,8 @@ const ENDING: u64 = 2_000;
 const ENDING_TRUNK: u64 = 5_000;
 /// A final answer is repeated, and an INVITE waits for any answer, so long (64 · T1), ms.
 const PATIENCE: u64 = 32_000;
+/// An answer to BYE waits for its commit so long (T1), ms.
+const PARTING: u64 = 500;
 /// Between two refreshes of a session, ms.
 const REFRESH: u64 = 90_000;
 /// How long a sound lasts, ms.
@@ -72,6 +74,8 @@ pub struct Entry {
     ending: Option<bool>,
     /// Its end was reported.
     pub ended: bool,
+    /// Its far end hung up, and has had no answer to that.
+    parting: bool,
     held: bool,
     /// The call's actor has done with it.
     pub gone: bool,
@@ -93,6 +97,7 @@ impl Entry {
             heard: false,
             ending: None,
             ended: false,
+            parting: false,
             held: false,
             gone: false,
             plays: 0,
@@ -238,6 +243,10 @@ impl Legs for SimLegs {
 
     fn lasts(&self, _sound: BlobId) -> Duration {
         Duration::from_millis(SOUND)
+    }
+
+    fn end_is_known(&self, leg: LegId) {
+        self.act((), |world, node, life| world.parted(node, life, leg));
     }
 
     fn forget(&self, leg: LegId) {
@@ -556,8 +565,15 @@ impl World {
                     self.say(node, life, leg, FromExchange::Bye(entry.epoch));
                 }
             }
+            FromPhone::Bye if entry.parting => {}
             FromPhone::Bye => {
-                self.say(node, life, leg, FromExchange::Done);
+                let waits = entry.answered && !entry.ended && self.has_lease(node);
+                self.with_leg(node, life, leg, |entry| entry.parting = true);
+                if waits {
+                    self.duty_after(PARTING, (node, life), leg, Duty::Parting);
+                } else {
+                    self.parted(node, life, leg);
+                }
                 self.report(node, life, leg, ended(Cause::NORMAL));
             }
             // Of an old CANCEL the phone has said so too; its INVITE is answered apart.
@@ -590,6 +606,14 @@ impl World {
             FromPhone::Refresh => self.say(node, life, leg, FromExchange::Refreshed),
             FromPhone::Change(_) => self.say(node, life, leg, FromExchange::Agree(false)),
             FromPhone::Key(key) => self.report(node, life, leg, LegEvent::Key(*key)),
+        }
+    }
+
+    /// Answers who hung up, once.
+    fn parted(&mut self, node: u64, life: u64, leg: LegId) {
+        let waits = |entry: &mut Entry| std::mem::take(&mut entry.parting);
+        if self.with_leg(node, life, leg, waits) == Some(true) {
+            self.say(node, life, leg, FromExchange::Done);
         }
     }
 
@@ -654,6 +678,7 @@ impl World {
                     None => self.say(node, life, leg, FromExchange::Bye(entry.epoch)),
                 }
             }
+            Duty::Parting => self.parted(node, life, leg),
             _ if entry.ended => {}
             Duty::Played(token) => {
                 if let Some((playing, audio)) = entry.playing.filter(|(now, _)| *now == token) {

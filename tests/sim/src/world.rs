@@ -92,6 +92,8 @@ pub enum Duty {
     Silent,
     /// An INVITE has not been answered in any way.
     Unanswered,
+    /// Who hung up is answered, whether that is committed or not.
+    Parting,
     /// Nothing of a leg that is over is of interest any more.
     Drop,
 }

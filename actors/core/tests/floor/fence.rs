@@ -3,8 +3,8 @@
 use strowger_core::call::{Cause, Disposition, LegRole, Seen, Stage};
 use strowger_core::floor::agent::AgentState;
 use strowger_core::ids::{CallId, LegId, NodeId};
-use strowger_core::state::{FEATURE_LEVEL, State};
 use strowger_core::state::command::{Action, Command, Late, Refusal, Reply};
+use strowger_core::state::{FEATURE_LEVEL, State};
 
 use crate::harness::{World, answered, ended, held, refusal};
 

@@ -41,6 +41,9 @@ pub struct EndpointConfig {
     pub intervals: Intervals,
     /// Server and User-Agent header.
     pub product: String,
+    /// The 200 to a peer's BYE waits for [`Leg::end_is_known`], at most T1: who gets none
+    /// says it again, to whoever has the leg by then.
+    pub byes_wait: bool,
 }
 
 impl EndpointConfig {
@@ -55,6 +58,7 @@ impl EndpointConfig {
             },
             intervals: Intervals::default(),
             product: "Strowger".to_owned(),
+            byes_wait: false,
         }
     }
 }
@@ -112,6 +116,7 @@ pub(crate) struct Core {
     handler: Arc<dyn Handler>,
     intervals: Intervals,
     product: String,
+    byes_wait: bool,
     stats: Arc<Stats>,
     clock: Mutex<Option<tokio::task::JoinHandle<()>>>,
 }
@@ -132,6 +137,7 @@ impl Endpoint {
             handler,
             intervals: config.intervals,
             product: config.product,
+            byes_wait: config.byes_wait,
             stats,
             clock: Mutex::new(None),
         });
@@ -461,6 +467,12 @@ impl Core {
     pub(crate) fn answer(&self, key: &Key, response: &Response) {
         self.table
             .respond(self, key, response.status, response.to_bytes());
+    }
+
+    /// True when the 200 to a BYE may wait until its owner knows the end. A quiet node commits
+    /// nothing.
+    pub(crate) fn byes_wait(&self) -> bool {
+        self.byes_wait && !self.transport.is_quiet()
     }
 
     /// Drops a server transaction that will never be answered here.

@@ -58,6 +58,8 @@ pub(crate) struct Machine {
     pub(super) sdp_before: Option<(Option<String>, u64)>,
     pub(super) end_cause: Option<u16>,
     pub(super) requests_open: usize,
+    /// The peer's BYE and our 200 to it, until its end is known.
+    parting: Option<(Key, Response)>,
     allowance: Allowance,
     generations: [u32; LegTimer::COUNT],
 }
@@ -76,6 +78,7 @@ impl Machine {
             sdp_before: None,
             end_cause: None,
             requests_open: 0,
+            parting: None,
             allowance: Allowance::new(Instant::now()),
             generations: [0; LegTimer::COUNT],
         }
@@ -140,6 +143,7 @@ impl Machine {
                 self.send_bye(core, By::Lost);
             }
             LegTimer::Crossed | LegTimer::Unanswered => self.send_bye(core, By::Us),
+            LegTimer::Parting => self.end_is_known(core),
             LegTimer::Linger => core.remove_leg(self.token),
         }
     }
@@ -302,7 +306,13 @@ impl Machine {
     }
 
     fn on_bye(&mut self, core: &Core, key: &Key, request: &Request) {
-        core.answer(key, &response_to(request, 200, "", None));
+        let ok = response_to(request, 200, "", None);
+        if self.phase == Phase::Up && core.byes_wait() {
+            self.parting = Some((key.clone(), ok));
+            self.arm(core, LegTimer::Parting, core.times().t1);
+        } else {
+            core.answer(key, &ok);
+        }
         self.refuse_pending(core, 487);
         if self.phase == Phase::Outgoing {
             // An early dialog ended by the callee: the INVITE's own answer decides.
@@ -313,6 +323,13 @@ impl Machine {
             _ => (By::Peer, request.headers.q850()),
         };
         self.finish(core, LegEvent::Ended { by, q850 });
+    }
+
+    /// What the peer's BYE said is known to whoever has to know it.
+    pub(super) fn end_is_known(&mut self, core: &Core) {
+        if let Some((key, ok)) = self.parting.take() {
+            core.answer(&key, &ok);
+        }
     }
 
     pub(super) fn info(

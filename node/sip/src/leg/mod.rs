@@ -263,6 +263,16 @@ impl Leg {
         self.with(|machine, core| machine.bye(core, q850))
     }
 
+    /// What the peer's BYE said is known to whoever has to know it: the BYE is answered now.
+    /// Matters with [`EndpointConfig::byes_wait`](crate::endpoint::EndpointConfig::byes_wait).
+    pub fn end_is_known(&self) {
+        // A leg that is gone has answered.
+        let _ = self.with(|machine, core| {
+            machine.end_is_known(core);
+            Ok(())
+        });
+    }
+
     /// Sends a re-INVITE, with an offer or asking for one. 491 and 500 are tried again.
     ///
     /// # Errors
