@@ -546,7 +546,7 @@ impl CallState {
         let known = row.legs.iter().map(|leg| leg.id);
         let known: BTreeSet<LegId> = known.chain(observed.legs.into_keys()).collect();
         for leg in known {
-            self.context.legs.forget(leg);
+            self.context.legs.let_go(leg);
         }
         self.pass_on(before.unwrap_or(row.epoch));
         self.tenure += 1;
@@ -702,6 +702,8 @@ impl CallState {
             }
             Effect::Drop(leg) => {
                 self.observed.legs.remove(&leg);
+                // The row says so before the reply to what was proposed.
+                legs.end_is_known(leg);
                 legs.forget(leg);
             }
         }

@@ -113,4 +113,8 @@ pub trait Legs: Send + Sync + 'static {
 
     /// Forgets a leg without a word: its ports are free, nothing is sent for it any more.
     fn forget(&self, leg: LegId);
+
+    /// The same for a leg that another node speaks for by now. A far end that hung up and has
+    /// had no answer yet gets none from here: it says so once more to that node.
+    fn let_go(&self, leg: LegId);
 }

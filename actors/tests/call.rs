@@ -153,6 +153,9 @@ impl Legs for Told {
         };
         self.say(format!("hear {} {what}", leg.n()));
     }
+    fn let_go(&self, leg: LegId) {
+        self.forget(leg);
+    }
     fn end_is_known(&self, leg: LegId) {
         self.say(format!("{KNOWN} {}", leg.n()));
     }

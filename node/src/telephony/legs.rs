@@ -751,6 +751,14 @@ impl Legs for NodeLegs {
         }
     }
 
+    fn let_go(&self, leg: LegId) {
+        let parting = self.shared.legs.parting.lock().remove(&leg);
+        if let Some(sip) = parting {
+            sip.forget();
+        }
+        self.forget(leg);
+    }
+
     fn end_is_known(&self, leg: LegId) {
         let parting = self.shared.legs.parting.lock().remove(&leg);
         if let Some(sip) = parting {
@@ -760,7 +768,6 @@ impl Legs for NodeLegs {
 
     fn forget(&self, leg: LegId) {
         let Some(entry) = self.shared.legs.legs.lock().remove(&leg) else {
-            self.shared.legs.parting.lock().remove(&leg);
             return;
         };
         if entry.session.is_some() {

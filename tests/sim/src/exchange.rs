@@ -245,6 +245,13 @@ impl Legs for SimLegs {
         Duration::from_millis(SOUND)
     }
 
+    fn let_go(&self, leg: LegId) {
+        self.act((), |world, node, life| {
+            world.with_leg(node, life, leg, |entry| entry.parting = false);
+        });
+        self.forget(leg);
+    }
+
     fn end_is_known(&self, leg: LegId) {
         self.act((), |world, node, life| world.parted(node, life, leg));
     }

@@ -306,7 +306,8 @@ impl State {
         if let (Activity::Talking(at), Some(answered)) = (&agent.activity, call.answered_at)
             && *at == call.id
         {
-            agent.talk_ms += now.since(answered);
+            let talked = call.talk_ended_at.filter(|_| self.meta.feature_level >= 2);
+            agent.talk_ms += talked.unwrap_or(now).since(answered);
         }
         match agent.activity {
             // The customer of a callback was never there: nothing to wrap up, and the turn

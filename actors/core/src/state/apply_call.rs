@@ -427,7 +427,7 @@ impl State {
                     held,
                     checkpoint,
                 } => {
-                    self.leg_held(id, leg, held, checkpoint);
+                    self.leg_held(id, leg, (seen_at, held), checkpoint);
                 }
                 Observation::Confirmed { leg } => self.confirmed(id, leg),
                 Observation::KeyPressed { leg, key } => {
@@ -569,7 +569,7 @@ impl State {
         leg.seen = Seen::Ended;
         leg.held = false;
         // Nothing ends before it was committed to have begun.
-        let ended_at = seen_at.max(leg.answered_at.unwrap_or_default());
+        let ended_at = seen_at.max(leg.answered_at.unwrap_or(leg.started_at));
         leg.ended_at = Some(ended_at);
         leg.cause = Some(cause);
         leg.checkpoint = None;
@@ -707,8 +707,13 @@ impl State {
         self.clear_call(id, ending);
     }
 
-    fn leg_held(&mut self, id: CallId, leg_id: LegId, held: bool, checkpoint: Vec<u8>) {
-        let now = self.meta.now;
+    fn leg_held(
+        &mut self,
+        id: CallId,
+        leg_id: LegId,
+        (seen_at, held): (TimeMs, bool),
+        checkpoint: Vec<u8>,
+    ) {
         let Some(call) = self.calls.get_mut(&id) else {
             return;
         };
@@ -718,7 +723,7 @@ impl State {
         let changed = leg.held != held;
         leg.held = held;
         leg.checkpoint = Some(checkpoint);
-        call.note_hold(now);
+        call.note_hold(seen_at.max(call.answered_at.unwrap_or_default()));
         let agent = call.agent.clone().map(|agent| (call.tenant.clone(), agent));
         self.touch_call(id);
         if let Some(key) = agent {

@@ -42,7 +42,7 @@ impl State {
         if talked {
             call.talk_ended_at.get_or_insert(now);
         }
-        call.note_hold(now);
+        call.note_hold(call.talk_ended_at.filter(|_| talked).unwrap_or(now));
         if let Some(visit) = &mut call.visit {
             visit.offers.clear();
             visit.meant_until = None;

@@ -153,6 +153,22 @@ fn an_end_that_is_told_late_is_recorded_when_it_was_seen() {
 }
 
 #[test]
+fn a_hold_ends_with_the_talk_that_was_seen_to_end() {
+    let (mut world, call, before) = moved(true);
+    let level = FEATURE_LEVEL;
+    world.propose(Command::Raise { level });
+    world.advance(30_000);
+    let far = world.far_leg(call);
+    world.observe(call, vec![held(far, true)]);
+    world.advance(25_000);
+    seen_late(&mut world, call, before, 15_000);
+    world.run();
+    let figure = world.agent_figure("amy");
+    assert!((9_000..11_000).contains(&figure.hold_ms), "{figure:?}");
+    assert_eq!(figure.hold_ms + figure.talk_ms, world.cdr(call).talk_ms);
+}
+
+#[test]
 fn nothing_ends_before_it_began_however_long_ago_it_was_seen() {
     let (mut world, call, before) = moved(true);
     let level = FEATURE_LEVEL;

@@ -303,6 +303,9 @@ impl Machine {
         if let Some(answering) = self.answering.take() {
             core.abandon(answering.key());
         }
+        if let Some((key, _)) = self.parting.take() {
+            core.abandon(&key);
+        }
     }
 
     fn on_bye(&mut self, core: &Core, key: &Key, request: &Request) {
@@ -312,6 +315,10 @@ impl Machine {
             self.arm(core, LegTimer::Parting, core.times().t1);
         } else {
             core.answer(key, &ok);
+        }
+        if self.phase == Phase::Incoming {
+            // A caller may end an early dialog so, too (RFC 3261 §15).
+            return self.on_cancel(core);
         }
         self.refuse_pending(core, 487);
         if self.phase == Phase::Outgoing {
