@@ -80,6 +80,8 @@ pub(super) struct Record {
     pub byes: BTreeSet<String>,
     /// Repeats of our INVITE, or of our 200 until the ACK.
     pub repeat: Option<Repeat>,
+    /// Repeats of our BYE until its answer.
+    pub farewell: Option<Repeat>,
     /// When to answer and to hang up by policy.
     pub answer_at: Option<Instant>,
     pub hang_up_at: Option<Instant>,
@@ -160,6 +162,7 @@ impl Record {
             peer_message: Message::default(),
             byes: BTreeSet::new(),
             repeat: None,
+            farewell: None,
             answer_at: None,
             hang_up_at: None,
             talk: None,

@@ -327,7 +327,8 @@ impl Core {
         let (request, to) = self.dialog_request(record, call_id, "BYE");
         let bytes = request.bytes();
         record.end(None, false);
-        record.repeat = Some(Repeat::new(bytes.clone(), to));
+        record.repeat = None;
+        record.farewell = Some(Repeat::new(bytes.clone(), to));
         self.send(&bytes, to);
     }
 
@@ -384,8 +385,11 @@ impl Core {
     fn run_timers(&self, state: &mut State) {
         let now = Instant::now();
         for (call_id, record) in &mut state.calls {
-            if let Some((bytes, to)) = record.repeat.as_mut().and_then(|repeat| repeat.due(now)) {
-                self.send(&bytes, to);
+            let repeats = [&mut record.repeat, &mut record.farewell];
+            for repeat in repeats.into_iter().flatten() {
+                if let Some((bytes, to)) = repeat.due(now) {
+                    self.send(&bytes, to);
+                }
             }
             if record.answer_at.is_some_and(|at| now >= at) {
                 record.answer_at = None;
@@ -411,7 +415,7 @@ impl Core {
             }
             "BYE" if status >= 200 => {
                 if let Some(record) = state.calls.get_mut(&call_id) {
-                    record.repeat = None;
+                    record.farewell = None;
                 }
             }
             _ if status >= 200 => {
@@ -452,6 +456,10 @@ impl Core {
             return;
         }
         self.acknowledge(record, &invite, response, status);
+        if record.view.phase == Phase::Ended {
+            // Whoever has hung up takes no more part in the dialog (§15.1.1).
+            return;
+        }
         let repeated = record.peer_message.bytes() == response.bytes();
         record.repeat = None;
         if repeated && !first_final {
@@ -553,7 +561,7 @@ impl Core {
             "BYE" if known => {
                 self.send(&response_to(request, 200).bytes(), from);
                 let record = state.calls.get_mut(&call_id).expect("known");
-                record.repeat = None;
+                (record.repeat, record.farewell) = (None, None);
                 if request
                     .branch()
                     .is_some_and(|branch| record.byes.insert(branch))
