@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 pub use calls::{Phase, View};
 use core::Core;
-pub use core::Policy;
+pub use core::{Changes, Policy};
 use message::Message;
 
 use crate::poll::within_time;
@@ -69,6 +69,16 @@ impl Phone {
     /// What to do with calls that come in from now on (at first: ring).
     pub fn set_policy(&self, policy: Policy) {
         self.core.lock().policy = policy;
+    }
+
+    /// What to do with re-INVITEs from now on (at first: take them).
+    pub fn set_changes(&self, changes: Changes) {
+        self.core.lock().changes = changes;
+    }
+
+    /// How many re-INVITEs came, each with its repeats once.
+    pub fn changes_seen(&self) -> usize {
+        self.core.lock().changes_seen
     }
 
     /// Registers at `server`; the final status, `None` without an answer.

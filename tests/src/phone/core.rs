@@ -36,9 +36,23 @@ pub enum Policy {
     Cross,
 }
 
+/// What a phone does with a change of a call's session (a re-INVITE).
+#[derive(Clone, Copy, Debug)]
+pub enum Changes {
+    /// Takes it.
+    Taken,
+    /// Refuses so many with a status, and takes those after.
+    Refused(u16, usize),
+    /// Never gets it, as behind a firewall.
+    Unheard,
+}
+
 pub(super) struct State {
     pub closed: bool,
     pub policy: Policy,
+    pub changes: Changes,
+    /// Changes of sessions that came, each with its repeats once.
+    pub changes_seen: usize,
     pub order: Vec<String>,
     calls: BTreeMap<String, Record>,
     /// Answers to requests outside of calls and to BYE, INFO, CANCEL, by branch.
@@ -76,6 +90,8 @@ impl Core {
             state: Mutex::new(State {
                 closed: false,
                 policy: Policy::Ring,
+                changes: Changes::Taken,
+                changes_seen: 0,
                 order: Vec::new(),
                 calls: BTreeMap::new(),
                 answers: BTreeMap::new(),
@@ -550,8 +566,17 @@ impl Core {
                 state.calls.insert(call_id, record);
             }
             "INVITE" if known => {
-                let record = state.calls.get_mut(&call_id).expect("known");
-                self.handle_reinvite(record, request, from);
+                let State {
+                    calls,
+                    changes,
+                    changes_seen,
+                    ..
+                } = &mut *state;
+                if matches!(changes, Changes::Unheard) {
+                    return;
+                }
+                let record = calls.get_mut(&call_id).expect("known");
+                self.handle_reinvite(record, request, from, (changes, changes_seen));
             }
             "ACK" => {
                 if let Some(record) = state.calls.get_mut(&call_id) {
@@ -607,7 +632,13 @@ impl Core {
         record
     }
 
-    fn handle_reinvite(&self, record: &mut Record, request: &Message, from: SocketAddr) {
+    fn handle_reinvite(
+        &self,
+        record: &mut Record,
+        request: &Message,
+        from: SocketAddr,
+        (changes, seen): (&mut Changes, &mut usize),
+    ) {
         let last = record.request.as_ref().and_then(Message::cseq);
         if last.is_some() && last == request.cseq() {
             if let Some(bytes) = &record.response {
@@ -621,6 +652,14 @@ impl Core {
         }
         record.request = Some(request.clone());
         record.server = from;
+        *seen += 1;
+        if let Changes::Refused(status, left @ 1..) = changes {
+            *left -= 1;
+            let response = response_to(request, *status).bytes();
+            self.send(&response, from);
+            record.response = Some(response);
+            return;
+        }
         if let Some(contact) = request.header("Contact") {
             record.target = uri_of(contact);
         }

@@ -17,11 +17,11 @@ use strowger_tests::poll::eventually;
 use strowger_tests::seats::quantile;
 use strowger_tests::talks::Talks;
 
-const SOON: Duration = Duration::from_secs(15);
+pub(super) const SOON: Duration = Duration::from_secs(15);
 /// The port of the device that takes every call to extensions 3001 and on.
 const DEVICE_PORT: u16 = 6_060;
 
-fn site() -> String {
+pub(super) fn site() -> String {
     let services: Vec<String> = (1..=3)
         .map(|n| format!("\"{}\"", service(n).ip()))
         .collect();
@@ -71,7 +71,7 @@ fn secret(extension: &str) -> String {
     format!("secret-{extension}")
 }
 
-fn passwords() -> String {
+pub(super) fn passwords() -> String {
     let mut text = String::from("extension,password\n");
     for extension in 1_001..=1_010 {
         let extension = extension.to_string();
@@ -81,20 +81,20 @@ fn passwords() -> String {
 }
 
 /// A registered phone.
-fn phone(at: SocketAddr, user: &str, hz: u32) -> Phone {
+pub(super) fn phone(at: SocketAddr, user: &str, hz: u32) -> Phone {
     let phone = Phone::new(phones(), user, &secret(user), hz);
     assert_eq!(phone.register(at, 600), Some(200), "{user}");
     phone
 }
 
-fn answers(phone: &Phone) {
+pub(super) fn answers(phone: &Phone) {
     phone.set_policy(Policy::Answer {
         after: Duration::ZERO,
         talk: None,
     });
 }
 
-fn hears(call: &Call, hz: u32, what: &str) {
+pub(super) fn hears(call: &Call, hz: u32, what: &str) {
     call.wait(SOON, |_| call.audio().hears(hz))
         .unwrap_or_else(|| panic!("{what}: {:?} {:?}", call.view(), call.audio().counts()));
 }

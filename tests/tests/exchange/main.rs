@@ -31,6 +31,7 @@ mod races;
 mod recover;
 mod redial;
 mod splits;
+mod strict;
 mod takeover;
 mod trunk;
 mod two_phones;
