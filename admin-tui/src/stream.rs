@@ -60,7 +60,11 @@ impl EventStream {
     /// Waits for the next delivery. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Delivery {
         loop {
-            match self.socket.next().await {
+            let arrived = tokio::time::timeout(limits::STREAM_SILENCE, self.socket.next());
+            let Ok(arrived) = arrived.await else {
+                return Delivery::Ended("the node stands still".to_owned());
+            };
+            match arrived {
                 Some(Ok(Message::Text(text))) => return read(&self.url, text.as_str()),
                 Some(Ok(Message::Close(frame))) => {
                     let why = frame

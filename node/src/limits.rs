@@ -88,8 +88,9 @@ pub const EVENTS_PER_READ: usize = 256;
 /// Longest time one write to an event reader may take; a slower reader is cut off.
 pub const EVENT_WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Interval of pings to event readers, so that a vanished one is noticed.
-pub const EVENT_PING: Duration = Duration::from_secs(15);
+/// Interval of pings to event readers, so that a vanished one is noticed, and a node that
+/// stands still by its readers.
+pub const EVENT_PING: Duration = Duration::from_secs(5);
 
 /// Final answers of far ends of lost calls waiting to be reported: more than a node has
 /// legs. Further ones are repeated by the far end, or their rows go by their deadline.

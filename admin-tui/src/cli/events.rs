@@ -24,11 +24,14 @@ pub fn run(session: &Session, from: &str, limit: Option<u64>) -> Result<Exit, Fa
 async fn follow(session: &Session, from: &str, limit: Option<u64>) -> Result<Exit, Failure> {
     let mut cursor = from.to_owned();
     let mut left = limit.unwrap_or(u64::MAX);
+    let mut first = 0;
     if session.output == Output::Csv {
         session.print("cursor,at,type,entity,fields\n")?;
     }
     while left > 0 {
-        let mut stream = open_any(session, &cursor).await?;
+        let (node, mut stream) = open_any(session, first, &cursor).await?;
+        // Whose stream ended may be behind, or about to end.
+        first = node + 1;
         while left > 0 {
             match stream.next().await {
                 Delivery::Event(event, value) => {
@@ -44,8 +47,12 @@ async fn follow(session: &Session, from: &str, limit: Option<u64>) -> Result<Exi
     Ok(Exit::Done)
 }
 
-/// The first node that takes the stream, in three rounds.
-async fn open_any(session: &Session, cursor: &str) -> Result<EventStream, Failure> {
+/// The first node from `first` on that takes the stream, in three rounds, and which it is.
+async fn open_any(
+    session: &Session,
+    first: usize,
+    cursor: &str,
+) -> Result<(usize, EventStream), Failure> {
     let access = session.client.access();
     let mut tried = Vec::new();
     for round in 0..3 {
@@ -53,9 +60,10 @@ async fn open_any(session: &Session, cursor: &str) -> Result<EventStream, Failur
             tokio::time::sleep(limits::STREAM_RETRY).await;
         }
         tried.clear();
-        for endpoint in &access.endpoints {
-            match EventStream::open(access, endpoint, cursor).await {
-                Ok(stream) => return Ok(stream),
+        for step in 0..access.endpoints.len() {
+            let node = (first + step) % access.endpoints.len();
+            match EventStream::open(access, &access.endpoints[node], cursor).await {
+                Ok(stream) => return Ok((node, stream)),
                 Err(Failure::NoNode { tried: why }) => tried.push(why),
                 Err(failure) if failure.exit() == Exit::Unreachable => {
                     tried.push(failure.to_string());

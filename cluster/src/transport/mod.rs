@@ -136,6 +136,23 @@ fn is_refusal(error: &ConnectionError) -> bool {
     }
 }
 
+/// Our side of a request under way. It is taken back when nobody waits for its answer any more:
+/// otherwise the transport would go on delivering it, after a cut for as long as the connection
+/// lasts, and an old proposal would come after newer ones.
+struct Asking {
+    send: SendStream,
+    answered: bool,
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        if !self.answered {
+            // A stream that has ended by itself needs no end.
+            let _ = self.send.reset(wire::WITHDRAWN);
+        }
+    }
+}
+
 impl Transport {
     /// Binds the port; serves nothing before [`Transport::start`].
     ///
@@ -247,7 +264,8 @@ impl Transport {
         self.peers.lock().entry(node).or_default().clone()
     }
 
-    /// Asks `node` and waits for its answer at most `deadline`.
+    /// Asks `node` and waits for its answer at most `deadline`. A request that has not arrived
+    /// when nobody waits any more does not arrive later.
     ///
     /// # Errors
     /// [`CallError`]; after [`CallError::Timeout`] the peer may have acted.
@@ -268,15 +286,21 @@ impl Transport {
                 node,
                 why: error.to_string(),
             };
-            let (mut send, mut receive) = connection
+            let (send, mut receive) = connection
                 .open_bi()
                 .await
                 .map_err(|error| unreachable(WireError::stream(error)))?;
             sent = true;
-            wire::send_request(&mut send, kind, body)
+            let mut asking = Asking {
+                send,
+                answered: false,
+            };
+            wire::send_request(&mut asking.send, kind, body)
                 .await
                 .map_err(|_| CallError::Timeout(node))?;
-            match wire::read_answer(&mut receive).await {
+            let answer = wire::read_answer(&mut receive).await;
+            asking.answered = true;
+            match answer {
                 Ok(answer) => Ok(answer),
                 Err(WireError::Refused(why)) => Err(CallError::Refused { node, why }),
                 // The request may have arrived before the connection broke.

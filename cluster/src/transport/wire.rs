@@ -195,3 +195,5 @@ pub async fn read_frame(stream: &mut RecvStream, max: usize) -> Result<Vec<u8>, 
 pub const CLOSE_REFUSED: VarInt = VarInt::from_u32(1);
 /// Close code: the node ends or drops the peer.
 pub const CLOSE_GONE: VarInt = VarInt::from_u32(2);
+/// Reset code of a stream: nobody waits for the answer any more.
+pub const WITHDRAWN: VarInt = VarInt::from_u32(3);

@@ -2,7 +2,9 @@
 //!
 //! Nothing is buffered for a reader: events are read from the rows when the reader can
 //! take them. A reader that does not take them in time is closed with code 1008; a
-//! cursor whose event is no longer kept is answered with a `resync` error, code 4000.
+//! cursor whose event is no longer kept is answered with a `resync` error, code 4000. One who
+//! has seen more at another node than this one has is closed with code 1013: nothing is
+//! lost, any other node goes on.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -28,7 +30,10 @@ const CLOSE_RESYNC: u16 = 4000;
 const CLOSE_SLOW: u16 = 1008;
 /// Close code: this node ends.
 const CLOSE_ENDING: u16 = 1001;
-/// How long a cursor may be ahead of this node before it counts as unknown: a reader
+/// Close code: not here and now, but elsewhere (RFC 6455 §7.4.2, registered as "try again
+/// later").
+const CLOSE_BEHIND: u16 = 1013;
+/// How long this node may be behind a reader's cursor before the reader is sent elsewhere: one
 /// that comes from another node may have seen more than this one has applied.
 const CATCH_UP: Duration = Duration::from_secs(3);
 
@@ -184,13 +189,21 @@ async fn begin(office: &Office, start: Start) -> Result<Vec<u8>, End> {
         Start::Now => Ok(event_key(office.state.read().meta.index, u32::MAX).to_vec()),
         Start::Oldest => Ok(Vec::new()),
         Start::After(index, n) => {
+            let in_step = office.cluster.lease_valid();
             let reached = timeout(CATCH_UP, office.cluster.wait_applied(index)).await;
+            if reached != Ok(true) {
+                // Nobody has what is ahead of a log that was in step all the time.
+                let ahead = office.cluster.figures().last_log < index;
+                let unknown = ahead && in_step && office.cluster.lease_valid();
+                return Err(match unknown {
+                    true => End::Resync,
+                    false => End::Close(CLOSE_BEHIND, "this node is behind, ask another"),
+                });
+            }
             let key = event_key(index, n).to_vec();
-            let kept = office.cluster.rows().get(Table::Event, &key).is_some();
-            if kept && reached.is_ok() {
-                Ok(key)
-            } else {
-                Err(End::Resync)
+            match office.cluster.rows().get(Table::Event, &key) {
+                Some(_) => Ok(key),
+                None => Err(End::Resync),
             }
         }
     }

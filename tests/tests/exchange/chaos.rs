@@ -10,6 +10,7 @@ pub mod checks;
 mod clients;
 mod faults;
 pub mod load;
+mod readers;
 mod soak;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use self::checks::Checks;
 use self::clients::Clients;
 use self::faults::{Class, Fault};
 use self::load::Load;
+use self::readers::Readers;
 
 /// How much of it.
 struct Extent {
@@ -135,6 +137,7 @@ fn run(extent: &Extent, seed: u64) {
     let clients = Clients::start(&cluster, &mut dice);
     let servers: Vec<_> = (1..=extent.nodes).map(service).collect();
     let mut load = Load::start(&servers, extent.calls, extent.callers, &mut dice);
+    let readers = Readers::start(&cluster, &mut dice);
     let mut checks = Checks::default();
     let mut tally = Tally::default();
     checks.after_fault(&cluster, &mut load, &clients, "before the first fault");
@@ -160,6 +163,8 @@ fn run(extent: &Extent, seed: u64) {
     }
     let sums = load.finish(&cluster);
     let history = clients.finish();
+    let read = readers.finish(&cluster);
+    checks.wrong.extend(read.wrong.iter().cloned());
     checks.at_the_end(&cluster, &sums);
     println!(
         "seed {seed}: {} faults in {:.0} s",
@@ -184,6 +189,7 @@ fn run(extent: &Extent, seed: u64) {
     );
     println!("  {sums}");
     println!("  {history}");
+    println!("  {read}");
     println!(
         "  calls lost {}, records lost {}, doubled {}",
         checks.lost_calls, checks.records_lost, checks.records_doubled

@@ -6,7 +6,7 @@
 //! register nobody else writes, and counts what he finds beside his own word: that can be no
 //! older than his write.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -41,8 +41,12 @@ struct Told {
     acknowledged: usize,
     unknown: usize,
     refused: usize,
+    /// Words that were surely not written.
+    refusals: BTreeSet<String>,
     reads: usize,
     rounds: usize,
+    /// Writes of unknown outcome that came to light in a later round.
+    late: usize,
     /// What agents who come and go were told.
     duty: BTreeMap<String, Vec<Operation>>,
     signings: usize,
@@ -60,6 +64,9 @@ pub struct Clients {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     known: Mutex<[String; SHARED.len()]>,
+    /// Writes of earlier rounds whose outcome nobody knows and nobody has seen: they may take
+    /// effect yet.
+    open: Mutex<[Vec<Operation>; SHARED.len()]>,
     /// Who was signed in at the end of the last round.
     on_duty: Mutex<BTreeMap<String, String>>,
 }
@@ -72,9 +79,15 @@ impl fmt::Display for Summary {
         let told = &self.0;
         write!(
             f,
-            "{} histories with {} writes acknowledged, {} unknown, {} refused, {} reads; agents \
-             signed in or out {} times",
-            told.rounds, told.acknowledged, told.unknown, told.refused, told.reads, told.signings
+            "{} histories with {} writes acknowledged, {} unknown ({} of them seen late), {} refused, \
+             {} reads; agents signed in or out {} times",
+            told.rounds,
+            told.acknowledged,
+            told.unknown,
+            told.late,
+            told.refused,
+            told.reads,
+            told.signings
         )
     }
 }
@@ -122,6 +135,7 @@ impl Clients {
             shared,
             threads,
             known: Mutex::new(SHARED.map(|_| "w0".to_owned())),
+            open: Mutex::default(),
             on_duty: Mutex::default(),
         }
     }
@@ -150,6 +164,7 @@ impl Clients {
             .collect();
         let mut told = lock(&self.shared.told);
         let mut known = lock(&self.known);
+        let mut open = lock(&self.open);
         for (n, key) in SHARED.iter().enumerate() {
             let mut operations = std::mem::take(&mut told.operations[n]);
             for values in &seen {
@@ -159,6 +174,31 @@ impl Clients {
                     did: Did::Read(values[n].clone()),
                 });
             }
+            let read: BTreeSet<String> = operations
+                .iter()
+                .filter_map(|one| match &one.did {
+                    Did::Read(word) => Some(word.clone()),
+                    Did::Wrote(_) => None,
+                })
+                .collect();
+            for word in read.intersection(&told.refusals) {
+                wrong.push(format!("{word} was refused, and is read in {key}"));
+            }
+            let is_read =
+                |one: &Operation| matches!(&one.did, Did::Wrote(word) if read.contains(word));
+            let (late, unseen): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut open[n]).into_iter().partition(is_read);
+            told.late += late.len();
+            open[n] = unseen;
+            // What nobody read may have happened at any time, or never: it explains nothing.
+            operations.retain(|one| {
+                let unseen = one.ended.is_none() && !is_read(one);
+                if unseen {
+                    open[n].push(one.clone());
+                }
+                !unseen
+            });
+            operations.extend(late);
             if let Err(why) = history::check(&known[n], &operations) {
                 wrong.push(format!("register {key} is no register: {why}"));
             }
@@ -322,7 +362,10 @@ fn run(client: usize, shared: &Shared, mut dice: Dice) {
             match wrote {
                 Wrote::Yes => told.acknowledged += 1,
                 Wrote::Perhaps => told.unknown += 1,
-                Wrote::No => told.refused += 1,
+                Wrote::No => {
+                    told.refused += 1;
+                    told.refusals.insert(word.clone());
+                }
             }
             if wrote != Wrote::No {
                 let did = Did::Wrote(word);
