@@ -9,6 +9,11 @@ use strowger_node::config::NodeConfig;
 use strowger_node::demo::{self, DemoOptions};
 use strowger_node::fault::{Exit, Fault, code};
 use strowger_node::{daemon, doctor, founding, logging, recover};
+use tikv_jemallocator::Jemalloc;
+
+/// Serves RocksDB as well, whose memtables come and go by the dozen of megabytes.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// A node of a Strowger telephone exchange.
 #[derive(Parser)]

@@ -124,8 +124,8 @@ fn many(wanted: &Wanted) -> bool {
                     calls.fetch_add(admitted, Ordering::Relaxed);
                     if let Ok(mut longest) = longest.lock() {
                         for (property, ms) in outcome.longest {
-                            let most: &mut u64 = longest.entry(property).or_default();
-                            *most = (*most).max(ms);
+                            let most: &mut (u64, u64) = longest.entry(property).or_default();
+                            *most = (*most).max((ms, seed));
                         }
                     }
                     if let (Some((property, why)), Ok(mut broken)) = (outcome.broken, broken.lock())
@@ -148,7 +148,9 @@ fn many(wanted: &Wanted) -> bool {
         f64::from(u32::try_from(done).unwrap_or(u32::MAX)) / spent
     );
     if let Ok(longest) = longest.lock() {
-        println!("longest, ms: {longest:?}");
+        for (property, (ms, seed)) in &*longest {
+            println!("longest {property}: {ms} ms (seed {seed})");
+        }
     }
     let broken = broken.into_inner().unwrap_or_default();
     for (seed, property) in &broken {
