@@ -7,6 +7,7 @@
 //! there is nothing to be seen.
 
 mod faults;
+pub mod site;
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
@@ -10,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use strowger_tests::apart::site::{Site, Takeover, passwords, secret};
 use strowger_tests::apart::{Apart, moving, phones, phones_at, service};
 use strowger_tests::baresip::{Account, Baresip};
 use strowger_tests::cluster::node_number;
@@ -52,7 +54,7 @@ pub fn measure(text: &mut String) {
     );
     let mut histogram = String::new();
     for mode in [Mode::Address, Mode::Reinvite] {
-        let Some(mut cluster) = Apart::start(&site(mode), &passwords()) else {
+        let Some(mut cluster) = Apart::start(site(mode).text(), &passwords()) else {
             text.push_str("| – | not measured: no network namespaces here | | | | | | | | |\n");
             return;
         };
@@ -82,36 +84,12 @@ fn name_of(mode: Mode) -> &'static str {
     }
 }
 
-fn site(mode: Mode) -> String {
-    let services: Vec<String> = (1..=3)
-        .map(|n| match mode {
-            Mode::Address => format!("\"{}\"", moving(n).ip()),
-            Mode::Reinvite => format!("\"{}\"", service(n).ip()),
-        })
-        .collect();
-    format!(
-        "[cluster]\nservice_addresses = [{}]\ntakeover = \"{}\"\n\n\
-         [tenant]\nname = \"gap\"\ndomain = \"gap.invalid\"\ndigest = [\"MD5\"]\n\n\
-         [[extension]]\nrange = \"1001-1020\"\n\n\
-         [[extension]]\nrange = \"3001-3200\"\ncontact = \"sip:{{id}}@{}:{DEVICE_PORT}\"\n\
-         qualify_s = 0\n",
-        services.join(", "),
-        name_of(mode),
-        phones(),
-    )
-}
-
-fn secret(extension: &str) -> String {
-    format!("secret-{extension}")
-}
-
-fn passwords() -> String {
-    let mut text = String::from("extension,password\n");
-    for extension in 1_001..=1_020 {
-        let extension = extension.to_string();
-        let _ = writeln!(text, "{extension},{}", secret(&extension));
-    }
-    text
+fn site(mode: Mode) -> Site {
+    let (takeover, at): (_, fn(u8) -> SocketAddr) = match mode {
+        Mode::Address => (Takeover::Address, moving),
+        Mode::Reinvite => (Takeover::Reinvite, service),
+    };
+    Site::new(takeover, (1..=3).map(at)).device("3001-3200", (phones(), DEVICE_PORT).into())
 }
 
 fn round(

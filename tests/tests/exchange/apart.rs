@@ -4,11 +4,11 @@
 //! Three nodes in network namespaces, phones in a fourth. Without the rights for that each
 //! test says loudly that it saw nothing.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use strowger_tests::apart::site::{Site, Takeover, passwords, secret};
 use strowger_tests::apart::{Apart, phones, service};
 use strowger_tests::api::Api;
 use strowger_tests::cluster::{MUSIC_HZ, node_number};
@@ -21,63 +21,10 @@ pub(super) const SOON: Duration = Duration::from_secs(15);
 /// The port of the device that takes every call to extensions 3001 and on.
 const DEVICE_PORT: u16 = 6_060;
 
-pub(super) fn site() -> String {
-    let services: Vec<String> = (1..=3)
-        .map(|n| format!("\"{}\"", service(n).ip()))
-        .collect();
-    format!(
-        r#"[cluster]
-service_addresses = [{}]
-takeover = "reinvite"
-
-[tenant]
-name = "apart"
-domain = "apart.invalid"
-digest = ["MD5"]
-
-[[extension]]
-range = "1001-1010"
-
-[[extension]]
-range = "3001-3200"
-contact = "sip:{{id}}@{}:{DEVICE_PORT}"
-qualify_s = 0
-
-[[number]]
-number = "4008"
-target = "queue:main"
-public = true
-greeting = "hello.wav"
-
-[[queue]]
-name = "main"
-strategy = "longest-idle"
-ring_s = 10
-wrap_s = 1
-missed_max = 3
-music = "hold.wav"
-
-[[agent]]
-id = "a1"
-extension = "1001"
-queues = ["main"]
-"#,
-        services.join(", "),
-        phones()
-    )
-}
-
-fn secret(extension: &str) -> String {
-    format!("secret-{extension}")
-}
-
-pub(super) fn passwords() -> String {
-    let mut text = String::from("extension,password\n");
-    for extension in 1_001..=1_010 {
-        let extension = extension.to_string();
-        let _ = writeln!(text, "{extension},{}", secret(&extension));
-    }
-    text
+pub(super) fn site() -> Site {
+    Site::new(Takeover::Reinvite, (1..=3).map(service))
+        .device("3001-3200", (phones(), DEVICE_PORT).into())
+        .with_one_agent()
 }
 
 /// A registered phone.
@@ -117,7 +64,7 @@ fn is_told(call: &Call, dead: SocketAddr) {
 
 #[test]
 fn calls_in_every_state_go_on_at_the_addresses_of_the_survivors() {
-    let Some(mut cluster) = Apart::start(&site(), &passwords()) else {
+    let Some(mut cluster) = Apart::start(site().text(), &passwords()) else {
         return;
     };
     let victim = cluster.leader();
@@ -260,7 +207,7 @@ fn calls_of(cluster: &Apart, node: u8) -> Option<u64> {
 #[test]
 fn a_drained_node_keeps_its_address_and_gives_its_calls_away() {
     const CALLS: usize = 20;
-    let Some(cluster) = Apart::start(&site(), &passwords()) else {
+    let Some(cluster) = Apart::start(site().text(), &passwords()) else {
         return;
     };
     let node = cluster.leader();
@@ -306,7 +253,7 @@ const WATCH: Duration = Duration::from_secs(5);
 fn how_long_a_hundred_calls_hear_nothing_until_their_phones_are_told() {
     let asked = std::env::var("STROWGER_CALLS").ok();
     let calls = asked.and_then(|text| text.parse().ok()).unwrap_or(CALLS);
-    let Some(mut cluster) = Apart::start(&site(), &passwords()) else {
+    let Some(mut cluster) = Apart::start(site().text(), &passwords()) else {
         return;
     };
     let leader = cluster.leader();

@@ -16,6 +16,7 @@ mod soak;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use strowger_tests::apart::site::{Site, Takeover, passwords};
 use strowger_tests::apart::{Apart, service};
 use strowger_tests::dice::Dice;
 use strowger_tests::seats::quantile;
@@ -41,67 +42,15 @@ fn asked<T: std::str::FromStr>(name: &str) -> Option<T> {
     std::env::var(name).ok()?.trim().parse().ok()
 }
 
-fn site(nodes: u8) -> String {
-    let services: Vec<String> = (1..=nodes)
-        .map(|number| format!("\"{}\"", service(number).ip()))
-        .collect();
-    let (talk, desk) = (load::talk_device(), load::agents_device());
-    format!(
-        r#"[cluster]
-service_addresses = [{}]
-takeover = "reinvite"
-
-[tenant]
-name = "chaos"
-domain = "chaos.invalid"
-digest = ["MD5"]
-
-[[extension]]
-range = "1001-1010"
-
-[[extension]]
-range = "3001-4999"
-contact = "sip:{{id}}@{talk}"
-qualify_s = 0
-
-[[number]]
-number = "5008"
-target = "queue:main"
-public = true
-greeting = "hello.wav"
-
-[[queue]]
-name = "main"
-strategy = "longest-idle"
-ring_s = 10
-wrap_s = 1
-missed_max = 0
-music = "hold.wav"
-
-[[queue]]
-name = "desk"
-strategy = "longest-idle"
-ring_s = 10
-wrap_s = 1
-missed_max = 0
-music = "hold.wav"
-
-[[agent]]
-range = "s001-s006"
-contact = "sip:{{id}}@{desk}"
-queues = ["main"]
-signed_in = true
-qualify_s = 0
-
-[[agent]]
-range = "k001-k009"
-contact = "sip:{{id}}@{desk}"
-queues = ["desk"]
-signed_in = true
-qualify_s = 0
-"#,
-        services.join(", ")
-    )
+fn site(nodes: u8) -> Site {
+    let desk = load::agents_device();
+    Site::new(Takeover::Reinvite, (1..=nodes).map(service))
+        .device("3001-4999", load::talk_device())
+        .number("5008", "main")
+        .queue("main", 1, 0)
+        .queue("desk", 1, 0)
+        .agents("s001-s006", desk, "main", true)
+        .agents("k001-k009", desk, "desk", true)
 }
 
 /// What a run has to show for itself.
@@ -124,11 +73,8 @@ fn run(extent: &Extent, seed: u64) {
         "seed {seed}: {} faults against {} nodes",
         extent.faults, extent.nodes
     );
-    let Some(mut cluster) = Apart::start_many(
-        extent.nodes,
-        &site(extent.nodes),
-        "extension,password\n1001,secret-1001\n",
-    ) else {
+    let site = site(extent.nodes);
+    let Some(mut cluster) = Apart::start_many(extent.nodes, site.text(), &passwords()) else {
         return;
     };
     let began = Instant::now();

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use serde_json::Value;
+use strowger_tests::apart::site::{Site, Takeover, passwords, secret};
 use strowger_tests::apart::{Apart, moving, phones};
 use strowger_tests::behind::Behind;
 use strowger_tests::cluster::{MUSIC_HZ, node_number};
@@ -20,22 +21,9 @@ const CARRIER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 73, 0, 120));
 /// Longer than an address stays on the machine of a dead daemon.
 const EXPIRED: Duration = Duration::from_secs(8);
 
-fn site() -> String {
-    let services: Vec<String> = (1..=3).map(|n| format!("\"{}\"", moving(n).ip())).collect();
-    format!(
-        r#"[cluster]
-service_addresses = [{}]
-takeover = "address"
-
-[tenant]
-name = "moving"
-domain = "moving.invalid"
-digest = ["MD5"]
-
-[[extension]]
-range = "1001-1010"
-
-[[trunk]]
+fn site() -> Site {
+    let carrier = format!(
+        r#"[[trunk]]
 name = "carrier"
 destinations = ["sip:{CARRIER}:5070"]
 sources = ["{CARRIER}/32"]
@@ -47,42 +35,11 @@ qualify_s = 0
 prefix = "9"
 strip = 1
 trunk = "carrier"
-
-[[number]]
-number = "4008"
-target = "queue:main"
-public = true
-greeting = "hello.wav"
-
-[[queue]]
-name = "main"
-strategy = "longest-idle"
-ring_s = 10
-wrap_s = 1
-missed_max = 3
-music = "hold.wav"
-
-[[agent]]
-id = "a1"
-extension = "1001"
-queues = ["main"]
-"#,
-        services.join(", "),
-    )
-}
-
-fn secret(extension: &str) -> String {
-    format!("secret-{extension}")
-}
-
-fn passwords() -> String {
-    let rows = (1_001..=1_010).map(|extension: u32| {
-        let extension = extension.to_string();
-        format!("{extension},{}\n", secret(&extension))
-    });
-    std::iter::once("extension,password\n".to_owned())
-        .chain(rows)
-        .collect()
+"#
+    );
+    Site::new(Takeover::Address, (1..=3).map(moving))
+        .and(&carrier)
+        .with_one_agent()
 }
 
 /// A phone registered by way of service address `at`.
@@ -127,7 +84,7 @@ fn one_record(cluster: &Apart, number: &str) {
 
 #[test]
 fn an_address_moves_to_another_machine_and_its_phones_notice_nothing() {
-    let Some(mut cluster) = Apart::start(&site(), &passwords()) else {
+    let Some(mut cluster) = Apart::start(site().text(), &passwords()) else {
         return;
     };
     let victim = cluster.leader();
@@ -208,7 +165,7 @@ fn an_address_moves_to_another_machine_and_its_phones_notice_nothing() {
 
 #[test]
 fn a_phone_behind_a_nat_and_a_carrier_of_one_address_talk_on() {
-    let Some(mut cluster) = Apart::start(&site(), &passwords()) else {
+    let Some(mut cluster) = Apart::start(site().text(), &passwords()) else {
         return;
     };
     let victim = cluster.leader();
@@ -295,7 +252,7 @@ fn a_phone_behind_a_nat_and_a_carrier_of_one_address_talk_on() {
 
 #[test]
 fn who_is_cut_off_gives_its_address_up_when_another_announces_it() {
-    let Some(cluster) = Apart::start(&site(), &passwords()) else {
+    let Some(cluster) = Apart::start(site().text(), &passwords()) else {
         return;
     };
     let alone = cluster.leader() % 3 + 1;

@@ -6,11 +6,11 @@
 //! saw nothing.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use strowger_tests::apart::site::{Site, Takeover, passwords, secret};
 use strowger_tests::apart::{Apart, phones, phones_at, service};
 use strowger_tests::cluster::MUSIC_HZ;
 use strowger_tests::phone::{Call, Phase, Phone};
@@ -29,70 +29,11 @@ const RECORD_MAX: Duration = Duration::from_millis(3_500);
 /// first address) and 3101 and on (at their second).
 const DEVICE_PORT: u16 = 6_060;
 
-fn site() -> String {
-    let services: Vec<String> = (1..=3)
-        .map(|n| format!("\"{}\"", service(n).ip()))
-        .collect();
-    let devices: String = (0..2u8)
-        .map(|n| {
-            let (low, high, at) = (
-                3_001 + 100 * u16::from(n),
-                3_099 + 100 * u16::from(n),
-                phones_at(n),
-            );
-            format!(
-                "[[extension]]\nrange = \"{low}-{high}\"\n\
-                 contact = \"sip:{{id}}@{at}:{DEVICE_PORT}\"\nqualify_s = 0\n\n"
-            )
-        })
-        .collect();
-    format!(
-        r#"[cluster]
-service_addresses = [{}]
-takeover = "reinvite"
-
-[tenant]
-name = "apart"
-domain = "apart.invalid"
-digest = ["MD5"]
-
-[[extension]]
-range = "1001-1010"
-
-{devices}[[number]]
-number = "4008"
-target = "queue:main"
-public = true
-greeting = "hello.wav"
-
-[[queue]]
-name = "main"
-strategy = "longest-idle"
-ring_s = 10
-wrap_s = 1
-missed_max = 3
-music = "hold.wav"
-
-[[agent]]
-id = "a1"
-extension = "1001"
-queues = ["main"]
-"#,
-        services.join(", ")
-    )
-}
-
-fn secret(extension: &str) -> String {
-    format!("secret-{extension}")
-}
-
-fn passwords() -> String {
-    let mut text = String::from("extension,password\n");
-    for extension in 1_001..=1_010 {
-        let extension = extension.to_string();
-        let _ = writeln!(text, "{extension},{}", secret(&extension));
-    }
-    text
+fn site() -> Site {
+    Site::new(Takeover::Reinvite, (1..=3).map(service))
+        .device("3001-3099", (phones_at(0), DEVICE_PORT).into())
+        .device("3101-3199", (phones_at(1), DEVICE_PORT).into())
+        .with_one_agent()
 }
 
 /// A phone that registers.
@@ -209,7 +150,7 @@ fn declared_down(cluster: &Apart) -> usize {
 
 #[test]
 fn who_is_cut_off_keeps_its_calls_and_starts_nothing() {
-    let Some(cluster) = Apart::start(&site(), &passwords()) else {
+    let Some(cluster) = Apart::start(site().text(), &passwords()) else {
         return;
     };
     let lone = cluster.leader();
@@ -349,7 +290,7 @@ fn who_is_cut_off_keeps_its_calls_and_starts_nothing() {
 
 #[test]
 fn what_nodes_saw_while_none_reached_another_is_merged() {
-    let Some(cluster) = Apart::start(&site(), &passwords()) else {
+    let Some(cluster) = Apart::start(site().text(), &passwords()) else {
         return;
     };
     let node = cluster.leader() % 3 + 1;
@@ -607,7 +548,7 @@ fn falls_silent(cluster: &Apart, node: u8, still: Duration) -> Vec<f64> {
 
 #[test]
 fn a_host_that_falls_silent_is_taken_over_and_steps_back_in() {
-    let Some(cluster) = Apart::start(&site(), &passwords()) else {
+    let Some(cluster) = Apart::start(site().text(), &passwords()) else {
         return;
     };
     let leader = cluster.leader();

@@ -4,11 +4,12 @@
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use strowger_tests::apart::site::passwords;
 use strowger_tests::apart::{Apart, service};
 use strowger_tests::phone::{Call, Changes, Phone};
 use strowger_tests::poll::eventually;
 
-use super::apart::{SOON, answers, hears, passwords, phone, site};
+use super::apart::{SOON, answers, hears, phone, site};
 
 /// Who hears nothing at all is given up 64 * T1 after he was told.
 const UNHEARD_MAX: Duration = Duration::from_secs(40);
@@ -34,7 +35,7 @@ fn one_record(cluster: &Apart, number: &str) {
 
 #[test]
 fn phones_that_do_not_follow_are_asked_again_or_their_calls_end_with_a_reason() {
-    let Some(mut cluster) = Apart::start(&site(), &passwords()) else {
+    let Some(mut cluster) = Apart::start(site().text(), &passwords()) else {
         return;
     };
     let victim = cluster.leader();

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use strowger_tests::apart::site::{Site, Takeover, passwords};
 use strowger_tests::apart::{Apart, moving};
 use strowger_tests::cluster::node_number;
 use strowger_tests::dice::Dice;
@@ -48,106 +49,24 @@ struct Extent {
     leader_first: bool,
 }
 
-fn site() -> String {
-    let services: Vec<String> = (1..=ADDRESSES)
-        .map(|number| format!("\"{}\"", moving(number).ip()))
-        .collect();
-    format!(
-        r#"[cluster]
-service_addresses = [{}]
-takeover = "address"
-
-[tenant]
-name = "upgrade"
-domain = "upgrade.invalid"
-digest = ["MD5"]
-
-[[extension]]
-range = "1001-1010"
-
-[[extension]]
-range = "3001-4999"
-contact = "sip:{{id}}@{talk}"
-qualify_s = 0
-
-[[number]]
-number = "5008"
-target = "queue:main"
-public = true
-greeting = "hello.wav"
-
-[[number]]
-number = "{waited_for}"
-target = "queue:later"
-public = true
-
-[[queue]]
-name = "main"
-strategy = "longest-idle"
-ring_s = 10
-wrap_s = 1
-missed_max = 0
-music = "hold.wav"
-
-[[queue]]
-name = "later"
-strategy = "longest-idle"
-ring_s = 10
-wrap_s = 0
-missed_max = 0
-music = "hold.wav"
-
-[[queue]]
-name = "desk"
-strategy = "longest-idle"
-ring_s = 10
-wrap_s = 1
-missed_max = 0
-music = "hold.wav"
-
-[[agent]]
-range = "s001-s006"
-contact = "sip:{{id}}@{agents}"
-queues = ["main"]
-signed_in = true
-qualify_s = 0
-
-[[agent]]
-range = "w001-w001"
-contact = "sip:{{id}}@{agents}"
-queues = ["later"]
-signed_in = false
-qualify_s = 0
-
-[[agent]]
-range = "k001-k004"
-contact = "sip:{{id}}@{agents}"
-queues = ["desk"]
-signed_in = true
-qualify_s = 0
-
-[[agent]]
-id = "a1"
-extension = "1002"
-queues = ["desk"]
-
-[[agent]]
-id = "a2"
-extension = "1003"
-queues = ["desk"]
-"#,
-        services.join(", "),
-        talk = load::talk_device(),
-        agents = load::agents_device(),
-        waited_for = floor::WAITED_FOR,
-    )
-}
-
-fn passwords() -> String {
-    let rows = (1_001..=1_010).map(|extension| format!("{extension},secret-{extension}\n"));
-    std::iter::once("extension,password\n".to_owned())
-        .chain(rows)
-        .collect()
+fn site() -> Site {
+    let desk = load::agents_device();
+    let later = format!(
+        "[[number]]\nnumber = \"{}\"\ntarget = \"queue:later\"\npublic = true\n",
+        floor::WAITED_FOR
+    );
+    Site::new(Takeover::Address, (1..=ADDRESSES).map(moving))
+        .device("3001-4999", load::talk_device())
+        .number("5008", "main")
+        .and(&later)
+        .queue("main", 1, 0)
+        .queue("later", 0, 0)
+        .queue("desk", 1, 0)
+        .agents("s001-s006", desk, "main", true)
+        .agents("w001-w001", desk, "later", false)
+        .agents("k001-k004", desk, "desk", true)
+        .agent("a1", "1002", "desk")
+        .agent("a2", "1003", "desk")
 }
 
 /// What of a step ends may hear nothing of, in order.
@@ -167,7 +86,7 @@ struct Upgrade {
 /// Upgrades a cluster of the programs in `old` to those under test.
 fn upgrade(extent: &Extent, old: &Path) {
     let new = programs::folder();
-    let Some(cluster) = Apart::start_programs(old, NODES, &site(), &passwords()) else {
+    let Some(cluster) = Apart::start_programs(old, NODES, site().text(), &passwords()) else {
         return;
     };
     // Earlier programs never play music that comes to a node after the caller.

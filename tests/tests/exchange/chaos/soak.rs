@@ -8,6 +8,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use strowger_tests::apart::site::passwords;
 use strowger_tests::apart::{Apart, service};
 use strowger_tests::dice::Dice;
 use strowger_tests::poll::within_time;
@@ -109,7 +110,7 @@ fn an_hour_of_kills_leaves_nothing_behind() {
     let seed = asked("SEED").unwrap_or_else(any_seed);
     let minutes = asked("MINUTES").unwrap_or(60);
     println!("seed {seed}: a node dies every {EVERY:?}, {minutes} times");
-    let Some(mut cluster) = Apart::start(&site(3), "extension,password\n1001,secret-1001\n") else {
+    let Some(mut cluster) = Apart::start(site(3).text(), &passwords()) else {
         return;
     };
     let mut dice = Dice::new(seed);
