@@ -160,6 +160,37 @@ async fn our_200_is_repeated_and_without_ack_the_leg_ends() {
 }
 
 #[tokio::test]
+async fn a_new_offer_stands_for_a_lost_ack_but_not_for_an_answer_in_it() {
+    for (offers, status) in [(true, 200), (false, 500)] {
+        let (us, script) = (side(), Script::new().await);
+        let invite = match offers {
+            true => script.with_sdp("INVITE", 1, "a", ""),
+            false => script.text("INVITE", 1, "a", "", END),
+        };
+        script.send(invite, us.address).await;
+        let (leg, mut events) = us.incoming().await;
+        leg.answer(sdp(2)).unwrap();
+        let answer = script.response("INVITE", 200).await;
+        let tag = answer.headers.to_tag().unwrap();
+        let again = script.with_sdp("INVITE", 2, "b", tag);
+        script.send(again, us.address).await;
+        if offers {
+            assert_eq!(events.next().await, LegEvent::Acked { sdp: None });
+            // A session that differs is the owner's to agree to.
+            if matches!(events.try_next(), Some(LegEvent::Reinvited { .. })) {
+                leg.accept_reinvite(Some(sdp(3))).unwrap();
+            }
+        }
+        loop {
+            let said = script.response("INVITE", status).await;
+            if said.headers.cseq().map(|cseq| cseq.number) == Some(2) {
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_bye_on_command_waits_for_the_ack() {
     let (us, script) = (side(), Script::new().await);
     script

@@ -47,6 +47,10 @@ impl Answering {
     pub(super) fn awaits_ack(&self) -> bool {
         self.ok.is_some()
     }
+
+    fn has_offer(&self) -> bool {
+        self.request.sdp().is_some()
+    }
 }
 
 impl Machine {
@@ -223,10 +227,13 @@ impl Machine {
         if !matches || !self.is_from_peer(request) {
             return;
         }
+        self.acknowledged(core, request.sdp());
+    }
+
+    fn acknowledged(&mut self, core: &Core, sdp: Option<String>) {
         self.answering = None;
         self.disarm(LegTimer::RetransmitOk);
         self.disarm(LegTimer::AckOverdue);
-        let sdp = request.sdp();
         if sdp.is_some() {
             self.dialog.remote_sdp.clone_from(&sdp);
         }
@@ -280,6 +287,12 @@ impl Machine {
 
     /// A re-INVITE or UPDATE (RFC 3261 §14.2, RFC 3311 §5.2).
     pub(super) fn on_offer(&mut self, core: &Core, key: &Key, request: &Arc<Request>) {
+        // Whoever offers anew has had our answer, though its ACK was lost, or went to an owner
+        // before this one (RFC 5407 §3.1.4). An offer of ours is answered by the ACK alone.
+        let answered = |answering: &Answering| answering.awaits_ack() && answering.has_offer();
+        if self.phase == Phase::Up && self.answering.as_ref().is_some_and(answered) {
+            self.acknowledged(core, None);
+        }
         let early = matches!(self.phase, Phase::Incoming | Phase::Outgoing);
         if early || self.answering.is_some() {
             let seconds = rand::random_range(0..10_u32).to_string();
