@@ -362,7 +362,7 @@ pub fn call(state: &State, row: &CallRow, now: TimeMs) -> api::Call {
         .or_else(|| row.ending.is_some().then_some(now));
     api::Call {
         id: row.id.to_string(),
-        state: row.state_word().to_owned(),
+        state: row.state().word().to_owned(),
         from: row.from.number.clone(),
         to: row.to.clone(),
         started_at: row.started_at.rfc3339(),

@@ -71,6 +71,11 @@ impl Phone {
         self.core.lock().policy = policy;
     }
 
+    /// Acknowledges no answer while withheld, as when the ACK is lost again and again.
+    pub fn withhold_acks(&self, withheld: bool) {
+        self.core.withhold_acks(withheld);
+    }
+
     /// What to do with re-INVITEs from now on (at first: take them).
     pub fn set_changes(&self, changes: Changes) {
         self.core.lock().changes = changes;

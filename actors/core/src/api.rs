@@ -11,6 +11,8 @@ mod hours;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::call_state::CallState;
+
 pub use self::customers::{
     Customer, CustomerCard, CustomerImport, CustomerLine, CustomerPatch, CustomerProfile,
     CustomerReject, CustomerUpload, Interaction,
@@ -126,7 +128,8 @@ pub struct Leg {
 pub struct Call {
     /// `call_…`.
     pub id: String,
-    /// `ringing`, `queued`, `offered`, `bridged`, `held`, `announcing` or `clearing`.
+    /// What it is doing; a later version may have more words.
+    #[schema(value_type = CallState)]
     pub state: String,
     /// Caller.
     pub from: String,

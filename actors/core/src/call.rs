@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::call_state::CallState;
 use crate::ids::{
     AgentId, BlobId, CallId, CustomerId, Extension, LegId, NodeId, QueueName, TenantId, TrunkName,
 };
@@ -614,27 +615,27 @@ impl CallRow {
         matches!(self.stage, Stage::Waiting)
     }
 
-    /// The word for its state in lists.
-    pub fn state_word(&self) -> &'static str {
+    /// What it is doing, as lists name it.
+    pub fn state(&self) -> CallState {
         match &self.stage {
-            Stage::Ringing { .. } => "ringing",
+            Stage::Ringing { .. } => CallState::Ringing,
             Stage::Waiting
                 if self
                     .visit
                     .as_ref()
                     .is_some_and(|visit| !visit.offers.is_empty()) =>
             {
-                "offered"
+                CallState::Offered
             }
-            Stage::Waiting => "queued",
+            Stage::Waiting => CallState::Queued,
             Stage::Bridged { .. } if self.legs.iter().any(|leg| leg.is_live() && leg.held) => {
-                "held"
+                CallState::Held
             }
-            Stage::Bridged { .. } => "bridged",
-            Stage::Confirming(_) | Stage::Telling { .. } => "announcing",
-            Stage::Clearing => "clearing",
-            Stage::Dialling { .. } => "dialling",
-            Stage::Offering { .. } => "offered",
+            Stage::Bridged { .. } => CallState::Bridged,
+            Stage::Confirming(_) | Stage::Telling { .. } => CallState::Announcing,
+            Stage::Clearing => CallState::Clearing,
+            Stage::Dialling { .. } => CallState::Dialling,
+            Stage::Offering { .. } => CallState::Offered,
         }
     }
 }

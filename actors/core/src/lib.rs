@@ -23,6 +23,7 @@
 pub mod api;
 #[cfg(feature = "machine")]
 pub mod call;
+pub mod call_state;
 #[cfg(feature = "machine")]
 pub mod cdr;
 #[cfg(feature = "machine")]

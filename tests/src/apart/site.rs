@@ -11,7 +11,7 @@ pub enum Takeover {
     Reinvite,
 }
 
-/// A site file in the making: extensions 1001 to 1020 register, with [`secret`]s.
+/// A site file in the making: extensions 1001 to 1030 register, with [`secret`]s.
 #[derive(Clone, Debug)]
 pub struct Site {
     text: String,
@@ -30,7 +30,7 @@ impl Site {
             text: format!(
                 "[cluster]\nservice_addresses = [{}]\ntakeover = \"{takeover}\"\n\n\
                  [tenant]\nname = \"apart\"\ndomain = \"apart.invalid\"\ndigest = [\"MD5\"]\n\n\
-                 [[extension]]\nrange = \"1001-1020\"\n\n",
+                 [[extension]]\nrange = \"1001-1030\"\n\n",
                 services.join(", ")
             ),
         }
@@ -102,7 +102,7 @@ pub fn secret(extension: &str) -> String {
 
 /// The passwords of all extensions that register, for `strowger extension import`.
 pub fn passwords() -> String {
-    let rows = (1_001..=1_020).map(|extension| format!("{extension},secret-{extension}\n"));
+    let rows = (1_001..=1_030).map(|extension| format!("{extension},secret-{extension}\n"));
     std::iter::once("extension,password\n".to_owned())
         .chain(rows)
         .collect()

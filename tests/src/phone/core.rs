@@ -67,6 +67,7 @@ pub(super) struct Core {
     tone_hz: u32,
     serial: AtomicU64,
     md5_only: AtomicBool,
+    withholds_acks: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -87,6 +88,7 @@ impl Core {
             tone_hz,
             serial: AtomicU64::new(1),
             md5_only: AtomicBool::new(false),
+            withholds_acks: AtomicBool::new(false),
             state: Mutex::new(State {
                 closed: false,
                 policy: Policy::Ring,
@@ -111,6 +113,10 @@ impl Core {
         let State { calls, order, .. } = &mut *state;
         calls.retain(|_, record| record.view.ended.is_none_or(|at| at.elapsed() < ago));
         order.retain(|call_id| calls.contains_key(call_id));
+    }
+
+    pub fn withhold_acks(&self, withheld: bool) {
+        self.withholds_acks.store(withheld, Ordering::Relaxed);
     }
 
     pub fn speak_md5_only(&self) {
@@ -511,6 +517,9 @@ impl Core {
     }
 
     fn acknowledge(&self, record: &Record, invite: &Message, response: &Message, status: u16) {
+        if status < 300 && self.withholds_acks.load(Ordering::Relaxed) {
+            return;
+        }
         let number = invite.cseq().map_or(1, |(number, _)| number);
         // The ACK to a 2xx is a transaction of its own, to the Contact (§13.2.2.4); to other
         // answers it belongs to the INVITE's (§17.1.1.3).

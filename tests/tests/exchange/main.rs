@@ -19,6 +19,7 @@ mod doctor;
 mod floor;
 mod golden_interface;
 mod hours;
+mod matrix;
 mod missed;
 mod moving;
 mod node_kill;

@@ -359,7 +359,7 @@ impl World {
     pub fn word(&self, call: CallId) -> String {
         self.state(|state| {
             let row = state.calls.get(&call);
-            row.map_or("over", CallRow::state_word).to_string()
+            row.map_or("over", |row| row.state().word()).to_string()
         })
     }
 

@@ -578,7 +578,7 @@ fn day(steps: &[Step], faults: &[u8]) -> String {
             .values()
             .map(|call| {
                 (
-                    call.state_word(),
+                    call.state().word(),
                     call.visit.as_ref().map(|v| v.offers.clone()),
                 )
             })
