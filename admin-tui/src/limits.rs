@@ -37,9 +37,10 @@ pub const STALE_AFTER: Duration = Duration::from_millis(1_500);
 /// After every node refused the event stream, the next round starts this much later.
 pub const STREAM_RETRY: Duration = Duration::from_millis(250);
 
-/// A node from which a stream brings nothing for this time, not even one of the pings that come
-/// every 5 s, stands still: the next one is asked.
-pub const STREAM_SILENCE: Duration = Duration::from_secs(11);
+/// A node from which a stream brings nothing for this time, not even a ping, stands still: the
+/// next one is asked. Pings come every 5 s, and came every 15 s from earlier programs, which may
+/// serve beside this one during an upgrade.
+pub const STREAM_SILENCE: Duration = Duration::from_secs(31);
 
 /// A notice (outcome of an action) stays this long on the status line.
 pub const NOTICE_TIME: Duration = Duration::from_secs(6);

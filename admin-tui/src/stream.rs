@@ -8,6 +8,7 @@ use serde_json::Value;
 use strowger_core::api::{ErrorBody, Event};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::header::{AUTHORIZATION, HeaderValue};
@@ -27,6 +28,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
 pub struct EventStream {
     socket: WebSocketStream<Box<dyn Wire>>,
     url: String,
+    /// When anything came last.
+    heard_at: Instant,
 }
 
 /// What the stream brought.
@@ -49,7 +52,11 @@ impl EventStream {
         let url = endpoint.to_string();
         let opened = tokio::time::timeout(limits::CONSOLE_TIMEOUT, connect(access, endpoint, from));
         match opened.await {
-            Ok(Ok(socket)) => Ok(Self { socket, url }),
+            Ok(Ok(socket)) => Ok(Self {
+                socket,
+                url,
+                heard_at: Instant::now(),
+            }),
             Ok(Err(failure)) => Err(failure),
             Err(_) => Err(Failure::NoNode {
                 tried: format!("{url} gave no answer in time"),
@@ -60,10 +67,11 @@ impl EventStream {
     /// Waits for the next delivery. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Delivery {
         loop {
-            let arrived = tokio::time::timeout(limits::STREAM_SILENCE, self.socket.next());
-            let Ok(arrived) = arrived.await else {
+            let until = self.heard_at + limits::STREAM_SILENCE;
+            let Ok(arrived) = tokio::time::timeout_at(until, self.socket.next()).await else {
                 return Delivery::Ended("the node stands still".to_owned());
             };
+            self.heard_at = Instant::now();
             match arrived {
                 Some(Ok(Message::Text(text))) => return read(&self.url, text.as_str()),
                 Some(Ok(Message::Close(frame))) => {

@@ -128,7 +128,7 @@ pub struct Leg {
 pub struct Call {
     /// `call_…`.
     pub id: String,
-    /// What it is doing; a later version may have more words.
+    /// What it is doing.
     #[schema(value_type = CallState)]
     pub state: String,
     /// Caller.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What a call is doing, as lists and events name it.
+/// What a call is doing, as lists name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "api", derive(utoipa::ToSchema))]
 #[serde(rename_all = "snake_case")]
@@ -37,6 +37,29 @@ impl CallState {
             Self::Announcing => "announcing",
             Self::Dialling => "dialling",
             Self::Clearing => "clearing",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_those_of_the_description() {
+        let all = [
+            CallState::Ringing,
+            CallState::Queued,
+            CallState::Offered,
+            CallState::Bridged,
+            CallState::Held,
+            CallState::Announcing,
+            CallState::Dialling,
+            CallState::Clearing,
+        ];
+        for state in all {
+            let described = serde_json::to_value(state).expect("a word");
+            assert_eq!(described, state.word());
         }
     }
 }

@@ -32,6 +32,7 @@ async fn follow(session: &Session, from: &str, limit: Option<u64>) -> Result<Exi
         let (node, mut stream) = open_any(session, first, &cursor).await?;
         // Whose stream ended may be behind, or about to end.
         first = node + 1;
+        let before = left;
         while left > 0 {
             match stream.next().await {
                 Delivery::Event(event, value) => {
@@ -42,6 +43,9 @@ async fn follow(session: &Session, from: &str, limit: Option<u64>) -> Result<Exi
                 Delivery::Refused(failure) => return Err(failure),
                 Delivery::Ended(_) => break,
             }
+        }
+        if left == before {
+            tokio::time::sleep(limits::STREAM_RETRY).await;
         }
     }
     Ok(Exit::Done)

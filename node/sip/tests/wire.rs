@@ -191,6 +191,22 @@ async fn a_new_offer_stands_for_a_lost_ack_but_not_for_an_answer_in_it() {
 }
 
 #[tokio::test]
+async fn an_update_may_have_crossed_our_answer_and_stands_for_no_ack() {
+    let (us, script) = (side(), Script::new().await);
+    let invite = script.with_sdp("INVITE", 1, "a", "");
+    script.send(invite, us.address).await;
+    let (leg, mut events) = us.incoming().await;
+    leg.answer(sdp(2)).unwrap();
+    let answer = script.response("INVITE", 200).await;
+    let tag = answer.headers.to_tag().unwrap();
+    let update = script.text("UPDATE", 2, "b", tag, END);
+    script.send(update, us.address).await;
+    script.response("UPDATE", 500).await;
+    script.response("INVITE", 200).await;
+    assert_eq!(events.next().await, LegEvent::AckTimeout);
+}
+
+#[tokio::test]
 async fn a_bye_on_command_waits_for_the_ack() {
     let (us, script) = (side(), Script::new().await);
     script

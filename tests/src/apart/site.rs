@@ -102,7 +102,8 @@ pub fn secret(extension: &str) -> String {
 
 /// The passwords of all extensions that register, for `strowger extension import`.
 pub fn passwords() -> String {
-    let rows = (1_001..=1_030).map(|extension| format!("{extension},secret-{extension}\n"));
+    let rows = (1_001..=1_030)
+        .map(|extension: u32| format!("{extension},{}\n", secret(&extension.to_string())));
     std::iter::once("extension,password\n".to_owned())
         .chain(rows)
         .collect()

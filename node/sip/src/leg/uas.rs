@@ -287,10 +287,12 @@ impl Machine {
 
     /// A re-INVITE or UPDATE (RFC 3261 §14.2, RFC 3311 §5.2).
     pub(super) fn on_offer(&mut self, core: &Core, key: &Key, request: &Arc<Request>) {
-        // Whoever offers anew has had our answer, though its ACK was lost, or went to an owner
-        // before this one (RFC 5407 §3.1.4). An offer of ours is answered by the ACK alone.
+        // A re-INVITE is sent by who has had our answer, though its ACK was lost, or went to an
+        // owner before this one (RFC 5407 §3.1.4); an UPDATE may have crossed it. An offer of
+        // ours is answered by the ACK alone.
         let answered = |answering: &Answering| answering.awaits_ack() && answering.has_offer();
-        if self.phase == Phase::Up && self.answering.as_ref().is_some_and(answered) {
+        let goes_on = self.phase == Phase::Up && request.method == Method::Invite;
+        if goes_on && self.answering.as_ref().is_some_and(answered) {
             self.acknowledged(core, None);
         }
         let early = matches!(self.phase, Phase::Incoming | Phase::Outgoing);

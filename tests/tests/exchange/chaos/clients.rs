@@ -67,6 +67,8 @@ pub struct Clients {
     /// Writes of earlier rounds whose outcome nobody knows and nobody has seen: they may take
     /// effect yet.
     open: Mutex<[Vec<Operation>; SHARED.len()]>,
+    /// What agents of the last round were told nothing of, and may take effect yet.
+    late_duty: Mutex<BTreeMap<String, Vec<Operation>>>,
     /// Who was signed in at the end of the last round.
     on_duty: Mutex<BTreeMap<String, String>>,
 }
@@ -136,6 +138,7 @@ impl Clients {
             threads,
             known: Mutex::new(SHARED.map(|_| "w0".to_owned())),
             open: Mutex::default(),
+            late_duty: Mutex::default(),
             on_duty: Mutex::default(),
         }
     }
@@ -210,7 +213,11 @@ impl Clients {
         }
         let duty = std::mem::take(&mut told.duty);
         drop(told);
-        for (agent, operations) in duty {
+        let mut late = lock(&self.late_duty);
+        for (agent, mut operations) in duty {
+            let open = operations.iter().filter(|one| one.ended.is_none());
+            let open: Vec<Operation> = open.cloned().collect();
+            operations.extend(late.insert(agent.clone(), open).unwrap_or_default());
             wrong.extend(self.judge_duty(cluster, &agent, &operations));
         }
         self.shared.rest.store(false, Ordering::SeqCst);

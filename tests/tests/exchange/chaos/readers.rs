@@ -19,6 +19,8 @@ use super::PATIENCE;
 const READERS: usize = 3;
 /// Before the oldest event.
 const OLDEST: &str = "0";
+/// Before another node is asked.
+const DEAD: Duration = Duration::from_millis(20);
 /// A reader stays at a node for at most this long, ms.
 const STAY_MS: u64 = 4_000;
 
@@ -56,7 +58,8 @@ impl Seen {
     fn read(&mut self, api: &Api, mut enough: impl FnMut(&Self, Option<&Value>) -> bool) {
         let from = self.last.clone().unwrap_or_else(|| OLDEST.to_owned());
         let Ok(mut stream) = api.events(&from) else {
-            return;
+            // A dead node.
+            return std::thread::sleep(DEAD);
         };
         self.attached += 1;
         while let Ok(event) = stream.poll() {
@@ -66,6 +69,22 @@ impl Seen {
             if enough(self, event.as_ref()) {
                 return;
             }
+        }
+    }
+}
+
+impl Seen {
+    /// Reads on until this event.
+    fn read_to(&mut self, api: &Api, last: (u64, u32)) {
+        let began = Instant::now();
+        let is_there = |seen: &Self| seen.events.last().is_some_and(|seen| seen.0 >= last);
+        while !is_there(self) && began.elapsed() < PATIENCE {
+            self.read(api, |seen, event| {
+                is_there(seen) || event.is_none() && began.elapsed() > PATIENCE
+            });
+        }
+        if !is_there(self) {
+            self.wrong.push(format!("{last:?} never came"));
         }
     }
 }
@@ -117,46 +136,52 @@ impl Readers {
         Self { stop, threads }
     }
 
-    /// Compares what they saw with what every node tells from the first event on.
+    /// Compares what they saw, read to the end, with what every node tells from the first event
+    /// on.
     pub fn finish(self, cluster: &Apart) -> Summary {
         self.stop.store(true, Ordering::Relaxed);
         let readers = self.threads.into_iter();
-        let readers: Vec<Seen> = readers
+        let mut readers: Vec<Seen> = readers
             .map(|thread| thread.join().expect("readers assert nothing"))
             .collect();
         let furthest = readers.iter().filter_map(|seen| seen.events.last());
-        let furthest = furthest.map(|last| last.0).max();
+        let Some(furthest) = furthest.map(|last| last.0).max() else {
+            return Summary {
+                events: 0,
+                attached: 0,
+                wrong: vec!["nobody read any event".to_owned()],
+            };
+        };
+        for seen in &mut readers {
+            seen.read_to(&cluster.any_api(), furthest);
+        }
         let mut wrong: Vec<String> = readers.iter().flat_map(|seen| seen.wrong.clone()).collect();
-        let mut events = 0;
         for number in cluster.numbers() {
             let mut told = Seen::default();
-            let began = Instant::now();
-            let all = |seen: &Seen| seen.events.last().map(|last| last.0) >= furthest;
-            while !all(&told) && began.elapsed() < PATIENCE {
-                told.read(&cluster.api(number), |seen, event| {
-                    all(seen) || event.is_none() && began.elapsed() > PATIENCE
-                });
-            }
+            told.read_to(&cluster.api(number), furthest);
             wrong.append(&mut told.wrong);
-            events = told.events.len();
             for (reader, seen) in readers.iter().enumerate() {
-                let differs = told
-                    .events
-                    .iter()
-                    .zip(&seen.events)
-                    .position(|(a, b)| a != b);
-                if let Some(at) = differs {
-                    let (told, seen) = (told.events[at].0, seen.events[at].0);
+                let mut pairs = told.events.iter().zip(&seen.events);
+                if let Some((told, seen)) = pairs.find(|(told, seen)| told != seen) {
+                    let (told, seen) = (told.0, seen.0);
                     wrong.push(format!(
                         "reader {reader} saw {seen:?} where node {number} tells {told:?}"
                     ));
-                } else if told.events.len() < seen.events.len() {
-                    wrong.push(format!("node {number} tells less than reader {reader} saw"));
+                }
+                let (here, there) = (told.events.len(), seen.events.len());
+                if here != there {
+                    wrong.push(format!(
+                        "node {number} tells {here} events, reader {reader} saw {there}"
+                    ));
                 }
             }
         }
         Summary {
-            events,
+            events: readers
+                .iter()
+                .map(|seen| seen.events.len())
+                .min()
+                .unwrap_or(0),
             attached: readers.iter().map(|seen| seen.attached).sum(),
             wrong,
         }
