@@ -167,7 +167,7 @@ fn a_few_faults_lose_nothing() {
 }
 
 #[test]
-#[ignore = "takes an hour; make chaos runs it"]
+#[ignore = "takes a quarter of an hour; make chaos runs it"]
 fn three_nodes_under_many_faults_lose_nothing() {
     let extent = Extent {
         nodes: 3,
@@ -179,7 +179,7 @@ fn three_nodes_under_many_faults_lose_nothing() {
 }
 
 #[test]
-#[ignore = "takes a quarter of an hour; make chaos runs it"]
+#[ignore = "takes minutes; make chaos runs it"]
 fn five_nodes_under_many_faults_lose_nothing() {
     let extent = Extent {
         nodes: 5,
