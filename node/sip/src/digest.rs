@@ -192,8 +192,24 @@ pub struct Verifier {
 #[derive(Debug, Default)]
 struct Used {
     /// Highest count and the 64 counts below it.
-    counts: HashMap<String, (u32, u64)>,
-    order: VecDeque<String>,
+    counts: HashMap<Stamp, (u32, u64)>,
+    /// In the order of their first use.
+    order: VecDeque<Stamp>,
+}
+
+/// What the MAC of a nonce covers besides the realm; no two nonces have the same, but for one
+/// in four thousand million of the same second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Stamp {
+    /// When the nonce was made, s since 1970.
+    made_s: u64,
+    chance: u32,
+}
+
+impl Stamp {
+    fn is_old(self, now_s: u64) -> bool {
+        now_s.saturating_sub(self.made_s) > limits::NONCE_AGE_MAX.as_secs()
+    }
 }
 
 impl Verifier {
@@ -213,7 +229,7 @@ impl Verifier {
         keys: &NonceKeys,
         now: SystemTime,
     ) -> Verdict {
-        let Some(made_at) = nonce_time(&answer.nonce, &answer.realm, keys) else {
+        let Some(stamp) = stamp_of(&answer.nonce, &answer.realm, keys) else {
             // Not one of our nonces. It may be one under a key that was rotated out, so the
             // phone gets a chance to answer a fresh one.
             return Verdict::Stale;
@@ -223,13 +239,11 @@ impl Verifier {
         if !bool::from(expected.as_bytes().ct_eq(given.as_bytes())) {
             return Verdict::Bad;
         }
-        let now_s = now
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |time| time.as_secs());
-        if now_s.saturating_sub(made_at) > limits::NONCE_AGE_MAX.as_secs() {
+        let now_s = seconds(now);
+        if stamp.is_old(now_s) {
             return Verdict::Stale;
         }
-        if answer.qop.is_some() && !self.used.lock().take(&answer.nonce, &answer.nc) {
+        if answer.qop.is_some() && !self.used.lock().take(stamp, &answer.nc, now_s) {
             return Verdict::Stale;
         }
         Verdict::Good
@@ -238,11 +252,11 @@ impl Verifier {
 
 impl Used {
     /// Takes one count of a nonce; false when it was taken before or is not a count.
-    fn take(&mut self, nonce: &str, nc: &str) -> bool {
+    fn take(&mut self, nonce: Stamp, nc: &str, now_s: u64) -> bool {
         let Ok(count) = u32::from_str_radix(nc, 16) else {
             return false;
         };
-        if let Some((highest, seen)) = self.counts.get_mut(nonce) {
+        if let Some((highest, seen)) = self.counts.get_mut(&nonce) {
             if count > *highest {
                 *seen = seen.checked_shl(count - *highest).unwrap_or(0) | 1;
                 *highest = count;
@@ -253,13 +267,14 @@ impl Used {
             *seen |= bit;
             return fresh;
         }
-        if self.order.len() >= limits::NONCES_MAX
-            && let Some(oldest) = self.order.pop_front()
+        while let Some(oldest) = self.order.front().copied()
+            && (oldest.is_old(now_s) || self.order.len() >= limits::NONCES_MAX)
         {
+            self.order.pop_front();
             self.counts.remove(&oldest);
         }
-        self.order.push_back(nonce.to_owned());
-        self.counts.insert(nonce.to_owned(), (count, 1));
+        self.order.push_back(nonce);
+        self.counts.insert(nonce, (count, 1));
         true
     }
 }
@@ -278,16 +293,13 @@ fn response_hash(answer: &Answer, method: &str, ha1: &str) -> String {
 }
 
 fn new_nonce(key: &[u8; 32], realm: &str, now: SystemTime) -> String {
-    let seconds = now
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |time| time.as_secs());
-    let signed = format!("{seconds:x}-{:08x}", rand::random::<u32>());
+    let signed = format!("{:x}-{:08x}", seconds(now), rand::random::<u32>());
     let mac = nonce_mac(key, &signed, realm);
     format!("{signed}-{mac}")
 }
 
-/// When a nonce was made; `None` when it is not ours.
-fn nonce_time(nonce: &str, realm: &str, keys: &NonceKeys) -> Option<u64> {
+/// When a nonce was made, and with what; `None` when it is not ours.
+fn stamp_of(nonce: &str, realm: &str, keys: &NonceKeys) -> Option<Stamp> {
     let (signed, mac) = nonce.rsplit_once('-')?;
     let ours = [Some(&keys.current), keys.previous.as_ref()]
         .into_iter()
@@ -296,9 +308,17 @@ fn nonce_time(nonce: &str, realm: &str, keys: &NonceKeys) -> Option<u64> {
             let expected = nonce_mac(key, signed, realm);
             bool::from(expected.as_bytes().ct_eq(mac.as_bytes()))
         });
-    let (seconds, _) = signed.split_once('-')?;
-    ours.then(|| u64::from_str_radix(seconds, 16).ok())
-        .flatten()
+    let (made, chance) = signed.split_once('-')?;
+    let stamp = Stamp {
+        made_s: u64::from_str_radix(made, 16).ok()?,
+        chance: u32::from_str_radix(chance, 16).ok()?,
+    };
+    ours.then_some(stamp)
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 fn nonce_mac(key: &[u8; 32], signed: &str, realm: &str) -> String {

@@ -95,6 +95,11 @@ fn the_previous_key_still_verifies() {
     assert_eq!(verdict(&Verifier::new(), &answer, now), Verdict::Good);
 }
 
+const NONCE: Stamp = Stamp {
+    made_s: 0,
+    chance: 0,
+};
+
 #[test]
 fn counts_may_come_out_of_order_but_not_twice() {
     let mut used = Used::default();
@@ -107,18 +112,37 @@ fn counts_may_come_out_of_order_but_not_twice() {
         ("00000003", false),
         ("x", false),
     ] {
-        assert_eq!(used.take("n", nc), fresh, "{nc}");
+        assert_eq!(used.take(NONCE, nc, 0), fresh, "{nc}");
     }
 }
 
 #[test]
 fn the_memory_of_nonces_is_bounded() {
     let mut used = Used::default();
-    for at in 0..limits::NONCES_MAX + 10 {
-        assert!(used.take(&at.to_string(), "1"));
+    for chance in 0..limits::NONCES_MAX as u32 + 10 {
+        assert!(used.take(Stamp { chance, ..NONCE }, "1", 0));
     }
     assert_eq!(used.counts.len(), limits::NONCES_MAX);
     assert_eq!(used.order.len(), limits::NONCES_MAX);
+}
+
+#[test]
+fn a_nonce_is_forgotten_once_it_is_too_old_to_be_taken() {
+    let mut used = Used::default();
+    let age = limits::NONCE_AGE_MAX.as_secs();
+    for made_s in 0..10 * age {
+        assert!(used.take(Stamp { made_s, chance: 0 }, "1", made_s));
+        assert!(used.order.len() as u64 <= age + 1, "at {made_s} s");
+        assert_eq!(used.counts.len(), used.order.len());
+    }
+    let oldest = Stamp {
+        made_s: 9 * age,
+        chance: 0,
+    };
+    assert!(
+        !used.take(oldest, "1", 10 * age - 1),
+        "it may still be used"
+    );
 }
 
 #[test]

@@ -60,7 +60,8 @@ pub const SESSION_INTERVAL_MIN_S: u32 = 90;
 pub const SESSION_INTERVAL_MAX_S: u32 = 86_400;
 /// Age after which a digest nonce is stale.
 pub const NONCE_AGE_MAX: Duration = Duration::from_secs(300);
-/// Nonces remembered for the replay check; the oldest are forgotten first.
+/// Nonces remembered for the replay check, none longer than [`NONCE_AGE_MAX`]; past it the oldest
+/// are forgotten first.
 pub const NONCES_MAX: usize = 65_536;
 /// Requests that wait in one leg for their turn (INFO, OPTIONS); the next is refused.
 pub const LEG_REQUESTS_MAX: usize = 32;
