@@ -147,6 +147,7 @@ impl World {
     pub fn look(&mut self) {
         self.after(LOOK, Event::Look);
         self.forget_fars();
+        self.read_events();
         let Some(state) = self.agreed_state() else {
             // Nobody can mend anything now.
             return self.checks.pause();
@@ -375,6 +376,7 @@ impl World {
             let why = format!("rows of node {number} differ from those of node 1");
             return self.broken("rows-equal", why);
         }
+        self.check_events();
         let mut records: BTreeMap<CallId, u64> = BTreeMap::new();
         for (_, value) in disk.scan(Table::Cdr, &[], None, usize::MAX) {
             if let Some(record) = decode_row::<CdrRow>(&value) {

@@ -18,6 +18,7 @@
 //! | `operators` | who signs in and out, drains, changes the site |
 //! | `faults` | what goes wrong |
 //! | `checks` | what must hold all the same |
+//! | `readers` | who follows the events from node to node |
 //! | `promises` | what no entry may do to those who talk |
 //!
 //! Not simulated: SIP and RTP themselves, registrations, RocksDB, QUIC, openraft's messages,
@@ -43,6 +44,7 @@ mod operators;
 mod phones;
 mod plan;
 mod promises;
+mod readers;
 mod routing;
 mod site;
 mod trace;
@@ -73,6 +75,8 @@ pub struct Outcome {
     pub calls: usize,
     /// Calls in which two parties talked.
     pub talks: u64,
+    /// Events that each reader read.
+    pub events: usize,
     /// Entries of the log.
     pub entries: u64,
     /// Faults.
@@ -163,6 +167,7 @@ async fn play(plan: Plan) -> Outcome {
         lasted_ms: world.now(),
         calls: world.arrived.len(),
         talks: world.checks.talked,
+        events: world.readers.read(),
         entries: world.agreement.last(),
         faults: world.checks.faults,
         elections: world.agreement.elections,

@@ -71,12 +71,13 @@ fn describe(outcome: &Outcome) -> String {
         .map(|(property, ms)| format!("{property} {ms}"))
         .collect();
     format!(
-        "seed {}: {} s simulated, {} calls, {} talked, {} entries, {} faults, {} elections, \
+        "seed {}: {} s simulated, {} calls, {} talked, {} events, {} entries, {} faults, {} elections, \
          trace {}; longest, ms: {}",
         outcome.seed,
         outcome.lasted_ms / 1_000,
         outcome.calls,
         outcome.talks,
+        outcome.events,
         outcome.entries,
         outcome.faults,
         outcome.elections,
@@ -108,7 +109,7 @@ fn many(wanted: &Wanted) -> bool {
     let end = wanted.from + wanted.seeds;
     let broken = Mutex::new(Vec::new());
     let longest = Mutex::new(std::collections::BTreeMap::new());
-    let calls = AtomicU64::new(0);
+    let (calls, events) = (AtomicU64::new(0), AtomicU64::new(0));
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..processors {
@@ -122,6 +123,8 @@ fn many(wanted: &Wanted) -> bool {
                     done.fetch_add(1, Ordering::Relaxed);
                     let admitted = u64::try_from(outcome.calls).unwrap_or(0);
                     calls.fetch_add(admitted, Ordering::Relaxed);
+                    let read = u64::try_from(outcome.events).unwrap_or(0);
+                    events.fetch_add(read, Ordering::Relaxed);
                     if let Ok(mut longest) = longest.lock() {
                         for (property, ms) in outcome.longest {
                             let most: &mut (u64, u64) = longest.entry(property).or_default();
@@ -143,8 +146,9 @@ fn many(wanted: &Wanted) -> bool {
     let spent = began.elapsed().as_secs_f64();
     let done = done.load(Ordering::Relaxed);
     println!(
-        "{done} seeds, {} calls in {spent:.1} s: {:.2} seeds/s",
+        "{done} seeds, {} calls, {} events in {spent:.1} s: {:.2} seeds/s",
         calls.load(Ordering::Relaxed),
+        events.load(Ordering::Relaxed),
         f64::from(u32::try_from(done).unwrap_or(u32::MAX)) / spent
     );
     if let Ok(longest) = longest.lock() {

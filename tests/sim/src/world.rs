@@ -23,6 +23,7 @@ use crate::faults::Fault;
 use crate::node::Node;
 use crate::phones::{Far, FromPhone, Habit, Phone};
 use crate::plan::Plan;
+use crate::readers::Readers;
 use crate::trace::Trace;
 
 /// What happens next.
@@ -126,6 +127,8 @@ pub struct World {
     pub admissions: VecDeque<(u64, u64, u64)>,
     /// What has been found broken.
     pub checks: Checks,
+    /// Who follows the events.
+    pub readers: Readers,
     /// Faults and new callers have come to an end.
     pub calm: bool,
     /// Calls that were admitted.
@@ -160,6 +163,7 @@ impl Sim {
             far_of: BTreeMap::new(),
             admissions: VecDeque::new(),
             checks: Checks::default(),
+            readers: Readers::new(plan.seed),
             calm: false,
             arrived: BTreeMap::new(),
             last_far: 0,
