@@ -34,6 +34,7 @@ pub mod founding;
 mod frozen;
 pub mod limits;
 pub mod logging;
+pub mod memory;
 pub mod metrics;
 pub mod numbering;
 pub mod peer;

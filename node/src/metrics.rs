@@ -6,6 +6,8 @@ use strowger_cluster::ClusterFigures;
 use strowger_core::api;
 use strowger_core::floor::figure::{WAIT_CLASSES, wait_bound_ms};
 
+use crate::memory::Memory;
+
 /// What the metrics are made of.
 #[derive(Debug)]
 pub struct Readings<'a> {
@@ -33,6 +35,8 @@ pub struct Readings<'a> {
     pub event_readers: u64,
     /// Checks of the state that found an invariant broken.
     pub breaches: u64,
+    /// Memory of this process.
+    pub memory: Memory,
 }
 
 /// The metrics as text, format version 0.0.4.
@@ -168,6 +172,18 @@ pub fn text(readings: &Readings<'_>) -> String {
             "gauge",
             "Write buffers and caches of the store here.",
             cluster.store_memory,
+        ),
+        (
+            "strowger_memory_allocated_bytes",
+            "gauge",
+            "Memory this process uses, the store's included.",
+            readings.memory.allocated,
+        ),
+        (
+            "strowger_memory_resident_bytes",
+            "gauge",
+            "Memory this process holds for that, the unused rests of pages included.",
+            readings.memory.resident,
         ),
         (
             "strowger_rtp_ports_in_use",
@@ -336,6 +352,10 @@ mod tests {
             dropped: &[("sip", "malformed", 1)],
             event_readers: 0,
             breaches: 0,
+            memory: Memory {
+                allocated: 21,
+                resident: 22,
+            },
         });
         let wanted = [
             "strowger_queue_offered_total{tenant=\"a\\\"b\\\\c\\nd\",queue=\"main\"} 3\n",
@@ -354,6 +374,8 @@ mod tests {
             "strowger_rtp_ports_in_use 7\n",
             "strowger_call_actors 10\n",
             "strowger_tasks 11\n",
+            "strowger_memory_allocated_bytes 21\n",
+            "strowger_memory_resident_bytes 22\n",
             "strowger_sip_received_total 8\n",
             "strowger_dropped_total{protocol=\"sip\",cause=\"malformed\"} 1\n",
             "# TYPE strowger_queue_offered_total counter\n",

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::Office;
 use crate::figures::{self, Of};
 use crate::metrics::{Readings, text};
-use crate::{limits, view};
+use crate::{limits, memory, view};
 
 type Shared = State<Arc<Office>>;
 
@@ -94,6 +94,8 @@ pub async fn metrics(State(office): Shared) -> impl IntoResponse {
         dropped: &office.gauges.dropped(),
         event_readers: office.readers.load(Ordering::Relaxed),
         breaches: office.breaches.load(Ordering::Relaxed),
+        // Its allocator is built to count.
+        memory: memory::read().unwrap_or_default(),
     });
     (
         [(

@@ -41,6 +41,8 @@ struct Held {
     /// Without the buffers and caches of the store, which have bounds and take hours to fill.
     memory_kib: f64,
     store_kib: f64,
+    /// Of all of it, what is in use, by the allocator's own count.
+    allocated_kib: f64,
 }
 
 impl Held {
@@ -57,7 +59,8 @@ impl Held {
             .lines()
             .find_map(|line| line.strip_prefix("RssAnon:"))?;
         let memory: f64 = memory.trim().trim_end_matches(" kB").parse().ok()?;
-        let store_kib = api.metric("strowger_store_memory_bytes", &[])? / 1_024.0;
+        let kib = |name: &str| Some(api.metric(name, &[])? / 1_024.0);
+        let store_kib = kib("strowger_store_memory_bytes")?;
         Some(Self {
             ports: api.metric("strowger_rtp_ports_in_use", &[])?,
             actors: api.metric("strowger_call_actors", &[])?,
@@ -65,6 +68,7 @@ impl Held {
             descriptors: descriptors.count() as f64,
             memory_kib: memory - store_kib,
             store_kib,
+            allocated_kib: kib("strowger_memory_allocated_bytes")?,
         })
     }
 
@@ -93,13 +97,14 @@ impl fmt::Display for Held {
         write!(
             f,
             "{} ports, {} call actors, {} tasks, {} descriptors, {:.1} MiB of memory and {:.1} MiB \
-             of the store's",
+             of the store's; in use {:.1} MiB",
             self.ports,
             self.actors,
             self.tasks,
             self.descriptors,
             self.memory_kib / 1_024.0,
-            self.store_kib / 1_024.0
+            self.store_kib / 1_024.0,
+            self.allocated_kib / 1_024.0
         )
     }
 }
