@@ -36,7 +36,8 @@ test-long:
 	STROWGER_BIN_DIR="$(RELEASE)" $(RUN) cargo test --locked --workspace \
 	    --no-fail-fast -- --ignored --nocapture --test-threads=1 --skip a_fresh_clone --skip a_million \
 	    --skip a_thousand_seeds --skip a_day_with_a_kill --skip bugs_put_back \
-	    --skip under_many_faults --skip an_hour_of_kills --skip of_another_build
+	    --skip under_many_faults --skip an_hour_of_kills --skip of_another_build \
+	    --skip gigabytes_are_backed_up
 
 # The exchange under simulated faults: SEEDS of them, or one SEED with the end of its trace.
 # HOURS makes it a long run with a kill every five minutes.

@@ -214,6 +214,11 @@ impl Apart {
         self.numbers().find(|number| self.id(*number) == id)
     }
 
+    /// A file of the cluster's folder, where the sounds are that sites name.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// The administrator's token, where it outlives every node's data.
     fn token_file(&self) -> PathBuf {
         self.folder.path().join("admin.token")

@@ -36,6 +36,11 @@ impl Site {
         }
     }
 
+    /// A site file that is there already.
+    pub fn of(text: String) -> Self {
+        Self { text }
+    }
+
     /// Anything else, in the words of a site file.
     pub fn and(mut self, text: &str) -> Self {
         self.text += text;

@@ -84,6 +84,8 @@ pub(super) struct Record {
     pub farewell: Option<Repeat>,
     /// When to answer and to hang up by policy.
     pub answer_at: Option<Instant>,
+    /// When to take a change of the session.
+    pub change_at: Option<Instant>,
     pub hang_up_at: Option<Instant>,
     pub talk: Option<Duration>,
 }
@@ -164,6 +166,7 @@ impl Record {
             repeat: None,
             farewell: None,
             answer_at: None,
+            change_at: None,
             hang_up_at: None,
             talk: None,
         }

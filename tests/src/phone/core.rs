@@ -21,6 +21,8 @@ const DATAGRAM_MAX: usize = 65_535;
 pub enum Policy {
     /// Rings until told otherwise.
     Ring,
+    /// The same, and the caller hears the phone's tone meanwhile (183 with SDP).
+    EarlyMedia,
     /// Answers after a while; hangs up after `talk`, or leaves that to the other end.
     Answer {
         /// From ringing to answer.
@@ -43,6 +45,8 @@ pub enum Changes {
     Taken,
     /// Refuses so many with a status, and takes those after.
     Refused(u16, usize),
+    /// Takes it after so long, and refuses others until then (RFC 3261 §14.2).
+    Slow(Duration),
     /// Never gets it, as behind a firewall.
     Unheard,
 }
@@ -387,7 +391,7 @@ impl Core {
             }
         }
         response = response.with("Contact", self.contact());
-        if status == 200 {
+        if matches!(status, 183 | 200) {
             let sdp = self.sdp(record.audio.port(), record.direction, record.sdp_version);
             response = response.with_sdp(sdp);
         }
@@ -399,6 +403,7 @@ impl Core {
                 record.repeat = Some(Repeat::new(bytes, record.server));
                 record.up();
             }
+            183 => record.connect_audio(),
             300.. => record.end(Some(status), false),
             _ => {}
         }
@@ -412,6 +417,10 @@ impl Core {
                 if let Some((bytes, to)) = repeat.due(now) {
                     self.send(&bytes, to);
                 }
+            }
+            if record.change_at.is_some_and(|at| now >= at) {
+                record.change_at = None;
+                self.take_change(record);
             }
             if record.answer_at.is_some_and(|at| now >= at) {
                 record.answer_at = None;
@@ -565,6 +574,7 @@ impl Core {
                 let mut record = self.incoming(request, from);
                 match policy {
                     Policy::Refuse(status) => self.respond_invite(&mut record, status),
+                    Policy::EarlyMedia => self.respond_invite(&mut record, 183),
                     _ => self.respond_invite(&mut record, 180),
                 }
                 if let Policy::Answer { after, talk } = policy {
@@ -659,20 +669,40 @@ impl Core {
             self.send(&response_to(request, 481).bytes(), from);
             return;
         }
+        *seen += 1;
+        if record.change_at.is_some() {
+            let response = response_to(request, 500).with("Retry-After", "1");
+            return self.send(&response.bytes(), from);
+        }
         record.request = Some(request.clone());
         record.server = from;
-        *seen += 1;
-        if let Changes::Refused(status, left @ 1..) = changes {
-            *left -= 1;
-            let response = response_to(request, *status).bytes();
-            self.send(&response, from);
-            record.response = Some(response);
-            return;
+        record.response = None;
+        match changes {
+            Changes::Refused(status, left @ 1..) => {
+                *left -= 1;
+                let response = response_to(request, *status).bytes();
+                self.send(&response, from);
+                record.response = Some(response);
+            }
+            Changes::Slow(after) => {
+                let trying = response_to(request, 100).bytes();
+                self.send(&trying, from);
+                record.response = Some(trying);
+                record.change_at = Some(Instant::now() + *after);
+            }
+            _ => self.take_change(record),
         }
+    }
+
+    /// Takes the change of the session that came last.
+    fn take_change(&self, record: &mut Record) {
+        let Some(request) = record.request.clone() else {
+            return;
+        };
         if let Some(contact) = request.header("Contact") {
             record.target = uri_of(contact);
         }
-        record.hear(request);
+        record.hear(&request);
         record.direction = match record.view.peer_direction {
             "sendonly" => "recvonly",
             // Whom we hold asks for no more than that.

@@ -1,13 +1,18 @@
 //! A backup of a running cluster, and the cluster that is made of it.
 
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use strowger_tests::cluster::Cluster;
 use strowger_tests::daemon::{Daemon, node_file, verb};
+use strowger_tests::dice::Dice;
 use strowger_tests::phone::{Phone, Policy};
 use strowger_tests::poll::eventually;
+use strowger_tests::programs;
 
 const SOON: Duration = Duration::from_secs(15);
 
@@ -213,4 +218,108 @@ fn invite(api: &strowger_tests::api::Api) -> (String, Value) {
         let token = answer.json["token"].as_str()?.to_owned();
         Some((token, answer.json))
     })
+}
+
+/// Customers of one file, and the text of each, bytes.
+const FILE_ROWS: u64 = 100_000;
+const FIELDS: usize = 7;
+const FIELD_BYTES: usize = 1_000;
+const ROW_BYTES: u64 = (FIELDS * FIELD_BYTES) as u64;
+
+/// Customers whose fields no compression makes much smaller.
+fn large_customers(path: &Path, from: u64, dice: &mut Dice) {
+    let file = std::fs::File::create(path).expect("a temporary folder is writable");
+    let mut file = std::io::BufWriter::new(file);
+    let fields: String = (1..=FIELDS).map(|n| format!(",field{n}")).collect();
+    writeln!(file, "id,name,number{fields}").expect("written");
+    let mut line = String::new();
+    for n in from..from + FILE_ROWS {
+        line.clear();
+        write!(line, "C{n:09},Customer {n},{}", 100_000_000 + n).expect("text");
+        for _ in 0..FIELDS {
+            line.push(',');
+            let end = line.len() + FIELD_BYTES;
+            while line.len() < end {
+                write!(line, "{:016x}", dice.roll()).expect("text");
+            }
+            line.truncate(end);
+        }
+        writeln!(file, "{line}").expect("written");
+    }
+    file.flush().expect("written");
+}
+
+/// Runs a command to its end, however long it takes; how long it took.
+fn timed(command: &mut Command) -> (String, Duration) {
+    let began = Instant::now();
+    let (code, out, err) = programs::run(command);
+    assert_eq!(code, 0, "{command:?}: {out}{err}");
+    (out.trim().to_owned(), began.elapsed())
+}
+
+#[test]
+#[ignore = "wants 50 GB of disk and a quarter of an hour; GIGABYTES=N makes it smaller"]
+fn gigabytes_are_backed_up_and_restored() {
+    let wanted = std::env::var("GIGABYTES").ok();
+    let wanted: u64 = wanted.and_then(|text| text.parse().ok()).unwrap_or(10);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let home = folder.path().join("n1");
+    let file = node_file(&home, 1);
+    let daemon = |words: &[&str], file: &Path| {
+        let mut command = programs::strowgerd();
+        command.args(words).arg("--config").arg(file);
+        command
+    };
+    timed(&mut daemon(&["init", "--name", "large"], &file));
+    let first = Daemon::run(&file, 1);
+    let client = |words: &[&str]| {
+        let mut command = programs::strowger();
+        command
+            .env("STROWGER_API", "http://127.0.0.1:8080")
+            .env("STROWGER_TOKEN_FILE", home.join("data/admin.token"))
+            .args(words);
+        command
+    };
+    let site = folder.path().join("site.toml");
+    let tenant = "[tenant]\nname = \"large\"\ndomain = \"large.invalid\"\n";
+    std::fs::write(&site, tenant).expect("written");
+    timed(&mut client(&["site", "apply", text(&site)]));
+
+    let files = (wanted << 30).div_ceil(FILE_ROWS * ROW_BYTES);
+    let mut dice = Dice::new(1);
+    let began = Instant::now();
+    for number in 0..files {
+        let list = folder.path().join("customers.csv");
+        large_customers(&list, number * FILE_ROWS, &mut dice);
+        timed(&mut client(&["customer", "import", text(&list)]));
+        println!(
+            "{} customers after {} s",
+            (number + 1) * FILE_ROWS,
+            began.elapsed().as_secs()
+        );
+    }
+    let last = format!("C{:09}", files * FILE_ROWS - 1);
+    let shown = |url: &Daemon| {
+        let customer = url.api().get(&format!("/v1/customers/{last}"));
+        customer.expect("a node answers").json["fields"].to_string()
+    };
+    let before = shown(&first);
+
+    let (to, key) = (folder.path().join("backup"), folder.path().join("key"));
+    let words = ["backup", "--to", text(&to), "--key-to", text(&key)];
+    let (said, took) = timed(&mut daemon(&words, &file));
+    println!("{said}\nbacked up in {} s", took.as_secs());
+    assert_eq!(first.end(), Some(0));
+    std::fs::remove_dir_all(&home).expect("removed");
+
+    let file = node_file(&folder.path().join("n2"), 1);
+    let words = ["restore", "--from", text(&to), "--key", text(&key)];
+    let (said, took) = timed(&mut daemon(&words, &file));
+    println!("{said}\nrestored in {} s", took.as_secs());
+    let began = Instant::now();
+    let restored = Daemon::run(&file, 1);
+    println!("and serves {} ms later", began.elapsed().as_millis());
+    assert_eq!(shown(&restored), before);
+    assert!(before.len() as u64 > ROW_BYTES, "{before}");
+    assert_eq!(restored.end(), Some(0));
 }

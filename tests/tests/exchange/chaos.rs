@@ -11,6 +11,7 @@ mod clients;
 mod faults;
 pub mod load;
 mod readers;
+mod site_changes;
 mod soak;
 
 use std::collections::BTreeMap;

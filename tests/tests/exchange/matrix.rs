@@ -23,6 +23,10 @@ const TRUE_MS: u64 = 2_000;
 /// Callers, and those they talk with.
 const CALLER_HZ: u32 = 440;
 const OTHER_HZ: u32 = 620;
+const AT_ONCE: Policy = Policy::Answer {
+    after: Duration::ZERO,
+    talk: None,
+};
 
 /// A cluster one node of which is to die.
 struct Scene {
@@ -67,7 +71,7 @@ struct Row {
 fn nothing(_: &mut Begun) {}
 
 /// In the order in which they are begun: what passes quickly comes last.
-const ROWS: [Row; 15] = [
+const ROWS: [Row; 16] = [
     Row {
         name: "rings at an extension",
         word: "ringing",
@@ -81,6 +85,28 @@ const ROWS: [Row; 15] = [
         },
         meanwhile: nothing,
         after: |_, begun| Some(answered_anew(begun)),
+        records: &["answered"],
+    },
+    Row {
+        name: "rings, and is heard before the answer",
+        word: "ringing",
+        passes: None,
+        from: "1026",
+        begin: |scene| {
+            let caller = scene.phone("1026", CALLER_HZ);
+            let begun = scene.rings(caller, "1027", Policy::EarlyMedia);
+            hears(&begun.calls[0], OTHER_HZ, "early media before");
+            begun
+        },
+        meanwhile: nothing,
+        after: |_, begun| {
+            begun.calls[0].audio().forget();
+            let again = rings_again(begun);
+            hears(&begun.calls[0], OTHER_HZ, "early media after");
+            again.answer();
+            assert!(begun.calls[0].answered(SOON), "{:?}", begun.calls[0].view());
+            Some([begun.calls[0].clone(), again])
+        },
         records: &["answered"],
     },
     Row {
@@ -263,7 +289,7 @@ const ROWS: [Row; 15] = [
         begin: |scene| {
             let caller = scene.phone("1012", CALLER_HZ);
             caller.withhold_acks(true);
-            scene.rings(caller, "1013", true)
+            scene.rings(caller, "1013", AT_ONCE)
         },
         meanwhile: |begun| begun.phones[0].withhold_acks(false),
         after: |_, begun| Some(begun.pair()),
@@ -373,11 +399,16 @@ fn rings_now(phone: &Phone) -> Call {
     })
 }
 
-/// Whoever rang rings again, and answers then.
-fn answered_anew(begun: &Begun) -> [Call; 2] {
+/// Whoever rang rings again.
+fn rings_again(begun: &Begun) -> Call {
     let first = begun.phones[1].incoming(0, SOON).expect("as before");
     first.ended(SOON).expect("the first ringing is over");
-    let again = rings_now(&begun.phones[1]);
+    rings_now(&begun.phones[1])
+}
+
+/// The same, and answers then.
+fn answered_anew(begun: &Begun) -> [Call; 2] {
+    let again = rings_again(begun);
     again.answer();
     assert!(begun.calls[0].answered(SOON), "{:?}", begun.calls[0].view());
     [begun.calls[0].clone(), again]
@@ -413,21 +444,16 @@ impl Scene {
     /// A phone calls another one by way of the dying node.
     fn dials(&self, from: &str, to: &str) -> Begun {
         let caller = self.phone(from, CALLER_HZ);
-        self.rings(caller, to, false)
+        self.rings(caller, to, Policy::Ring)
     }
 
-    fn rings(&self, caller: Phone, to: &str, answers: bool) -> Begun {
+    fn rings(&self, caller: Phone, to: &str, policy: Policy) -> Begun {
         let called = self.phone(to, OTHER_HZ);
-        if answers {
-            called.set_policy(Policy::Answer {
-                after: Duration::ZERO,
-                talk: None,
-            });
-        }
+        called.set_policy(policy);
         let call = caller.call(self.dying, to);
         let mut calls = vec![call];
         let other = called.incoming(0, SOON).expect("it rings there");
-        if answers {
+        if matches!(policy, Policy::Answer { .. }) {
             assert!(calls[0].answered(SOON), "{:?}", calls[0].view());
             calls.push(other);
         }
@@ -441,7 +467,7 @@ impl Scene {
 
     /// Two talk by way of the dying node.
     fn talks(&self, from: &str, to: &str) -> Begun {
-        let begun = self.rings(self.phone(from, CALLER_HZ), to, true);
+        let begun = self.rings(self.phone(from, CALLER_HZ), to, AT_ONCE);
         begun.hear_each_other();
         begun
     }

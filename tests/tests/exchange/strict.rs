@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use strowger_tests::apart::site::passwords;
 use strowger_tests::apart::{Apart, service};
+use strowger_tests::cluster::node_number;
 use strowger_tests::phone::{Call, Changes, Phone};
 use strowger_tests::poll::eventually;
 
@@ -13,6 +14,9 @@ use super::apart::{SOON, answers, hears, phone, site};
 
 /// Who hears nothing at all is given up 64 * T1 after he was told.
 const UNHEARD_MAX: Duration = Duration::from_secs(40);
+
+/// How long a phone takes over an offer: longer than a dead node is missed.
+const SLOW: Duration = Duration::from_secs(4);
 
 /// A call to one of them.
 struct Talk {
@@ -125,5 +129,58 @@ fn phones_that_do_not_follow_are_asked_again_or_their_calls_end_with_a_reason() 
         behind.number,
         killed_at.elapsed().as_secs()
     );
+    assert!(cluster.panics().is_empty(), "{:#?}", cluster.panics());
+}
+
+#[test]
+fn a_phone_still_busy_with_the_offer_of_a_dead_node_is_asked_again() {
+    let Some(mut cluster) = Apart::start(site().text(), &passwords()) else {
+        return;
+    };
+    let caller = phone(service(1), "1001", 440);
+    let called = phone(service(1), "1002", 620);
+    answers(&called);
+    called.set_changes(Changes::Slow(SLOW));
+    let call = caller.call(service(1), "1002");
+    assert!(call.answered(SOON), "{:?}", call.view());
+    let other = called.incoming(0, SOON).expect("it was answered there");
+    let ends = [(&call, 620), (&other, 440)];
+    for (end, hz) in ends {
+        hears(end, hz, "before");
+    }
+
+    let drained = cluster.id(1).to_string();
+    let (code, _, err) = cluster.command(&["node", "drain", &drained, "--within-s", "0"]);
+    assert!(code == 0 || err.contains("SW0913"), "{err}");
+    let holder = eventually(SOON, "another node has the call, and says so", || {
+        let calls = cluster.any_api().list("/v1/calls")?;
+        let holder = node_number(&calls.first()?["node"])?;
+        (holder != cluster.id(1) && called.changes_seen() == 1).then_some(holder)
+    });
+    let victim = cluster.machine(holder).expect("one of them");
+    println!("node {victim} is killed while its offer waits for an answer");
+    let killed_at = cluster.kill(victim);
+    eventually(SOON, "the next offer comes too early", || {
+        (called.changes_seen() > 1 && killed_at.elapsed() < SLOW).then_some(())
+    });
+    for (end, _) in ends {
+        end.audio().forget();
+    }
+    for (end, hz) in ends {
+        hears(end, hz, "after");
+    }
+    println!(
+        "both hear each other after {} ms and {} offers",
+        killed_at.elapsed().as_millis(),
+        called.changes_seen()
+    );
+    called.set_changes(Changes::Taken);
+    for (end, _) in ends {
+        assert_eq!(end.hold(), Some(200), "hold works");
+        assert_eq!(end.resume(), Some(200), "and resume");
+    }
+    other.hang_up();
+    call.ended(SOON).expect("the caller is told");
+    one_record(&cluster, "1002");
     assert!(cluster.panics().is_empty(), "{:#?}", cluster.panics());
 }
