@@ -295,6 +295,11 @@ mod tests {
             .stdin(Stdio::piped())
             .spawn()
             .expect("a shell");
+        // For a moment after it begins a program has no command line to show.
+        let line = format!("/proc/{}/cmdline", child.id());
+        while fs::read(&line).expect("it runs").is_empty() {
+            std::thread::yield_now();
+        }
         let pid = child.id().to_string();
         write(&folder.pid_file(1), pid.as_bytes(), 0o644).expect("written");
         child

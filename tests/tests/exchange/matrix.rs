@@ -696,7 +696,7 @@ fn every_state_outlives_its_node(takeover: Takeover) {
             scene.use_and_end(row, pair, number % 2 == 0);
         }
         println!(
-            "  {:<34} {:>6} ms",
+            "  {:<38} {:>6} ms",
             row.name,
             killed_at.elapsed().as_millis()
         );
