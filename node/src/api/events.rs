@@ -15,8 +15,10 @@ use axum::extract::{Query, State};
 use axum::response::Response;
 use serde::Deserialize;
 use strowger_core::ports::Table;
+use strowger_core::state::command::Command;
 use strowger_core::state::decode_row;
 use strowger_core::state::event::{EventRow, event_key};
+use strowger_core::state::machine::encode_command;
 use tokio::time::{Instant, timeout};
 
 use super::Office;
@@ -189,13 +191,9 @@ async fn begin(office: &Office, start: Start) -> Result<Vec<u8>, End> {
         Start::Now => Ok(event_key(office.state.read().meta.index, u32::MAX).to_vec()),
         Start::Oldest => Ok(Vec::new()),
         Start::After(index, n) => {
-            let in_step = office.cluster.lease_valid();
             let reached = timeout(CATCH_UP, office.cluster.wait_applied(index)).await;
             if reached != Ok(true) {
-                // Nobody has what is ahead of a log that was in step all the time.
-                let ahead = office.cluster.figures().last_log < index;
-                let unknown = ahead && in_step && office.cluster.lease_valid();
-                return Err(match unknown {
+                return Err(match is_unknown(office, index).await {
                     true => End::Resync,
                     false => End::Close(CLOSE_BEHIND, "this node is behind, ask another"),
                 });
@@ -207,6 +205,13 @@ async fn begin(office: &Office, start: Start) -> Result<Vec<u8>, End> {
             }
         }
     }
+}
+
+/// True when nobody has an entry of this index: one that is committed only now comes before it.
+async fn is_unknown(office: &Office, index: u64) -> bool {
+    let command = encode_command(&Command::Tick);
+    let (_, committed) = office.cluster.propose_indexed(command, CATCH_UP).await;
+    committed != 0 && committed < index
 }
 
 /// Sends the next events; whether there may be more.
