@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use strowger_core::ports::{Outcome, SharedProposer};
-use strowger_core::state::command::{Command, Reply};
+use strowger_core::state::command::{Command, Refusal, Reply};
 use strowger_core::state::machine::{decode_reply, encode_command};
 
 /// Why a command has no reply.
@@ -40,7 +40,11 @@ impl Desk {
             .propose(encode_command(command), deadline)
             .await
         {
-            Outcome::Committed(reply) => decode_reply(&reply).ok_or(DeskError::Unreadable),
+            // Asked again too late for anybody to know what came of it.
+            Outcome::Committed(reply) => match decode_reply(&reply) {
+                Some(Reply::Refused(Refusal::Forgotten)) => Err(DeskError::Unknown),
+                reply => reply.ok_or(DeskError::Unreadable),
+            },
             Outcome::NoQuorum => Err(DeskError::NoQuorum),
             Outcome::Unknown(_) => Err(DeskError::Unknown),
         }

@@ -30,8 +30,12 @@ pub const MESSAGES_QUEUED_MAX: usize = 4_096;
 /// Bytes of one one-way message.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
-/// Entries of the log kept in memory for replication and apply.
+/// Entries of the log kept in memory for replication and apply, besides those that are not on
+/// disk yet. Older ones are read from there.
 pub const LOG_CACHE_ENTRIES_MAX: usize = 4_096;
+
+/// Bytes of such entries, as they are on disk: rows of an import come by the hundred kilobytes.
+pub const LOG_CACHE_BYTES_MAX: usize = 8 << 20;
 
 /// Operations on the log gathered into one synced write.
 pub const LOG_GATHER_MAX: usize = 1_024;
@@ -124,3 +128,12 @@ pub const TOKEN_TTL_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Join tokens kept; the oldest expired ones go first, then new ones are refused.
 pub const TOKENS_MAX: usize = 256;
+
+/// Silence on a connection of the death watch before the other host is asked whether it is there.
+pub const WATCH_IDLE: Duration = Duration::from_secs(5);
+
+/// Between two such questions.
+pub const WATCH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Questions without an answer that end the connection.
+pub const WATCH_RETRIES: u32 = 3;

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use strowger_core::ports::{IncarnationNumber, NodeNumber};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -109,12 +110,23 @@ pub async fn answer(listener: std::net::TcpListener, ours: Greeting, stop: Cance
 
 /// Greets and then holds the connection until the watcher ends it.
 async fn hold(mut stream: TcpStream, ours: Greeting) -> io::Result<()> {
-    stream.set_nodelay(true)?;
+    prepare(&stream)?;
     let _theirs = tokio::time::timeout(Duration::from_secs(2), read(&mut stream)).await??;
     stream.write_all(&ours.encode()).await?;
     let mut byte = [0];
     while stream.read(&mut byte).await? > 0 {}
     Ok(())
+}
+
+/// Neither end says anything after the greetings: a host that was cut off or has lost its power
+/// would be waited for for ever, and what runs there afterwards would not be watched.
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    let keepalive = TcpKeepalive::new()
+        .with_time(limits::WATCH_IDLE)
+        .with_interval(limits::WATCH_INTERVAL)
+        .with_retries(limits::WATCH_RETRIES);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive)?;
+    stream.set_nodelay(true)
 }
 
 async fn read(stream: &mut TcpStream) -> io::Result<Greeting> {
@@ -125,7 +137,7 @@ async fn read(stream: &mut TcpStream) -> io::Result<Greeting> {
 
 async fn greet(address: SocketAddr, ours: Greeting) -> io::Result<(TcpStream, Greeting)> {
     let mut stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
+    prepare(&stream)?;
     stream.write_all(&ours.encode()).await?;
     let theirs = read(&mut stream).await?;
     Ok((stream, theirs))

@@ -51,9 +51,50 @@ struct State {
     committed: Option<LogId>,
     purged: Option<LogId>,
     last: Option<LogId>,
-    cache: BTreeMap<u64, Entry>,
+    cache: Cache,
     /// Entries up to here are on disk and may leave the cache.
     flushed: u64,
+}
+
+/// The newest entries, with the length of each as it is on disk.
+#[derive(Default)]
+struct Cache {
+    entries: BTreeMap<u64, (Entry, usize)>,
+    bytes: usize,
+}
+
+impl Cache {
+    fn insert(&mut self, entry: Entry, bytes: usize) {
+        self.bytes += bytes;
+        if let Some((_, before)) = self.entries.insert(entry.index(), (entry, bytes)) {
+            self.bytes -= before;
+        }
+    }
+
+    /// Lets the oldest go beyond what is kept, but nothing that is not on disk.
+    fn trim(&mut self, flushed: u64) {
+        while let Some(oldest) = self.entries.first_entry()
+            && *oldest.key() <= flushed
+            && (self.bytes > limits::LOG_CACHE_BYTES_MAX
+                || self.entries.len() > limits::LOG_CACHE_ENTRIES_MAX)
+        {
+            self.pop_first();
+        }
+    }
+
+    fn pop_first(&mut self) {
+        if let Some((_, (_, bytes))) = self.entries.pop_first() {
+            self.bytes -= bytes;
+        }
+    }
+
+    fn keep(&mut self, indices: impl RangeBounds<u64>) {
+        self.entries.retain(|index, (_, bytes)| {
+            let kept = indices.contains(index);
+            self.bytes -= if kept { 0 } else { *bytes };
+            kept
+        });
+    }
 }
 
 enum Operation {
@@ -99,7 +140,7 @@ impl LogStore {
             committed: committed.flatten(),
             purged,
             last,
-            cache: BTreeMap::new(),
+            cache: Cache::default(),
             flushed: last.map_or(0, |id| id.index),
         };
         let shared = Arc::new(Shared {
@@ -233,14 +274,7 @@ impl Shared {
     fn trim_cache(&self, flushed: u64) {
         let mut state = self.state.lock();
         state.flushed = flushed;
-        while state.cache.len() > limits::LOG_CACHE_ENTRIES_MAX {
-            match state.cache.first_key_value() {
-                Some((index, _)) if *index <= flushed => {
-                    state.cache.pop_first();
-                }
-                _ => break,
-            }
-        }
+        state.cache.trim(flushed);
     }
 
     /// Entries from `start` up to and without `end`: the newest from the cache, older
@@ -253,8 +287,9 @@ impl Shared {
             let state = self.state.lock();
             let cached: Vec<Entry> = state
                 .cache
+                .entries
                 .range(start..end)
-                .map(|(_, entry)| entry.clone())
+                .map(|(_, (entry, _))| entry.clone())
                 .collect();
             (cached, state.purged)
         };
@@ -382,9 +417,10 @@ impl RaftLogStorage<Types> for LogStore {
         {
             let mut state = self.shared.state.lock();
             for entry in entries {
-                encoded.push((entry.index(), encode(&entry)));
+                let bytes = encode(&entry);
                 state.last = Some(entry.log_id());
-                state.cache.insert(entry.index(), entry);
+                state.cache.insert(entry, bytes.len());
+                encoded.push((state.last.map_or(0, |id| id.index), bytes));
             }
         }
         let sent = self
@@ -401,7 +437,7 @@ impl RaftLogStorage<Types> for LogStore {
         let from = last.map_or(0, |id| id.index + 1);
         self.ask(|done| Operation::Truncate { from, done }).await?;
         let mut state = self.shared.state.lock();
-        state.cache.split_off(&from);
+        state.cache.keep(..from);
         state.last = state.last.min(last).max(state.purged);
         // What is appended in its place is not on disk yet.
         state.flushed = state.flushed.min(last.map_or(0, |id| id.index));
@@ -411,7 +447,7 @@ impl RaftLogStorage<Types> for LogStore {
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {
         self.ask(|done| Operation::Purge { upto, done }).await?;
         let mut state = self.shared.state.lock();
-        state.cache = state.cache.split_off(&(upto.index + 1));
+        state.cache.keep(upto.index + 1..);
         state.purged = Some(upto).max(state.purged);
         state.last = state.last.max(state.purged);
         Ok(())

@@ -246,6 +246,7 @@ fn options() -> Options {
     let mut options = Options::default();
     options.set_max_open_files(512);
     options.set_keep_log_file_num(4);
+    options.set_max_log_file_size(16 << 20);
     options.set_max_total_wal_size(256 << 20);
     options.set_max_background_jobs(2);
     // The engine's default ends the write-ahead log silently at the first damaged record:
