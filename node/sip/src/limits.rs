@@ -55,8 +55,8 @@ pub const SESSION_RETRIES_MAX: u32 = 4;
 pub const FORKS_MAX: usize = 8;
 /// Shortest session interval accepted (RFC 4028 §4).
 pub const SESSION_INTERVAL_MIN_S: u32 = 90;
-/// Longest session interval a peer's 422 may make us ask for; with a longer one its 422 is
-/// a refusal like any other.
+/// Longest session interval. A longer one that a peer asks for is shortened; one that its 422
+/// names makes that a refusal like any other.
 pub const SESSION_INTERVAL_MAX_S: u32 = 86_400;
 /// Age after which a digest nonce is stale.
 pub const NONCE_AGE_MAX: Duration = Duration::from_secs(300);

@@ -10,6 +10,15 @@ use crate::message::{HeaderName, Method, Request, Response, SessionExpires};
 use crate::timer::LegTimer;
 use std::time::Duration;
 
+/// The session interval we agree to for one that a peer named, s: a longer one may be shortened
+/// by whoever answers (RFC 4028 §9), and no timer of ours runs for longer.
+fn interval(named: u32) -> u32 {
+    named.clamp(
+        limits::SESSION_INTERVAL_MIN_S,
+        limits::SESSION_INTERVAL_MAX_S,
+    )
+}
+
 impl Machine {
     /// The peer's INVITE or UPDATE; answers its Session-Expires in our 2xx.
     pub(super) fn session_asked(&mut self, core: &Core, request: &Request, ok: &mut Response) {
@@ -29,7 +38,7 @@ impl Machine {
         // Whoever sends the request is its UAC, whatever role it has in the dialog.
         let peer_refreshes = asked.refresher_uac.unwrap_or(true);
         let agreed = SessionExpires {
-            seconds: asked.seconds.max(limits::SESSION_INTERVAL_MIN_S),
+            seconds: interval(asked.seconds),
             refresher_uac: Some(peer_refreshes),
         };
         ok.headers
@@ -50,7 +59,7 @@ impl Machine {
             .headers
             .session_expires()
             .map(|agreed| SessionTimer {
-                interval_s: agreed.seconds.max(limits::SESSION_INTERVAL_MIN_S),
+                interval_s: interval(agreed.seconds),
                 we_refresh: agreed.refresher_uac.unwrap_or(true),
             });
         self.start_session(core);
