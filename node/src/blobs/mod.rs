@@ -27,10 +27,12 @@ pub struct Blobs {
 }
 
 impl Blobs {
-    /// Blobs kept under `data/blobs`.
+    /// Blobs kept under `data/blobs`, where nobody else writes.
     pub fn new(data: &std::path::Path) -> Arc<Self> {
+        let store = BlobStore::new(data.join("blobs"));
+        store.remove_drafts();
         Arc::new(Self {
-            store: BlobStore::new(data.join("blobs")),
+            store,
             came: Arc::default(),
         })
     }

@@ -38,6 +38,8 @@ impl Examined {
     }
 }
 
+/// What names of files begin with that are not whole yet.
+const DRAFT: &str = "draft.";
 /// Distinguishes drafts written at the same time.
 static DRAFTS: AtomicU64 = AtomicU64::new(0);
 
@@ -45,6 +47,17 @@ impl BlobStore {
     /// A store in `folder`, which is made when first needed.
     pub fn new(folder: PathBuf) -> Self {
         Self { folder }
+    }
+
+    /// Removes what a life that was cut short has begun to write. Only for who is alone with
+    /// the folder.
+    pub fn remove_drafts(&self) {
+        let list = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten();
+        for draft in list(&self.folder).flat_map(|folder| list(&folder.path())) {
+            if draft.file_name().to_string_lossy().starts_with(DRAFT) {
+                let _ = std::fs::remove_file(draft.path());
+            }
+        }
     }
 
     /// Where a blob lies.
@@ -150,11 +163,17 @@ fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)?;
     let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
-    let draft = folder.join(format!("draft.{}.{number}", std::process::id()));
-    let mut file = std::fs::File::create(&draft)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&draft, path)?;
+    let draft = folder.join(format!("{DRAFT}{}.{number}", std::process::id()));
+    let written = std::fs::File::create(&draft).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&draft, path)
+    });
+    if written.is_err() {
+        // A full disk is not filled further with what cannot be used.
+        let _ = std::fs::remove_file(&draft);
+    }
+    written?;
     std::fs::File::open(folder)?.sync_all()
 }
 
@@ -188,6 +207,10 @@ mod tests {
             Some(b"".as_slice())
         );
         assert!(store.get(BlobId([7; 32])).await.is_none());
+        let draft = store.path(id).with_file_name("draft.1.7");
+        std::fs::write(&draft, b"hel").expect("a draft");
+        store.remove_drafts();
+        assert!(!draft.exists() && store.path(id).exists());
         std::fs::write(store.path(id), b"hello xhere").expect("damage");
         assert!(store.get(id).await.is_none());
         assert!(!store.path(id).exists(), "the damaged copy is gone");
