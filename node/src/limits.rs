@@ -57,8 +57,30 @@ pub const UPLOAD_BYTES_MAX: usize = 160 << 20;
 /// Longest time for reading a request and answering it.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Longest time for a TLS handshake or the first request of a connection.
+/// Longest time for a TLS handshake; a slower client is cut off.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Longest time from a connection, or its handshake, to the head of its first request; a
+/// client that asks for nothing is cut off.
+pub const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest time from an answer to the head of the next request; the connection is closed
+/// then. Longer than the 60 s at which monitoring usually asks at most, so that a connection
+/// is seldom closed under its next request.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// Silence after which the system asks whether a client of the HTTP interface is still there …
+pub const PROBE_AFTER: Duration = Duration::from_secs(30);
+
+/// … at this interval …
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// … this many times. Then the connection is broken.
+pub const PROBES: u32 = 3;
+
+/// A client that takes nothing of what was sent to it for this long is cut off. Linux ends
+/// its probes by this time instead of by their number, so it is as long as all of them.
+pub const UNTAKEN_MAX: Duration = Duration::from_secs(60);
 
 /// Stored quarters of an hour one answer may read; a wider range is refused.
 pub const QUARTERS_READ_MAX: usize = 200_000;
@@ -76,8 +98,15 @@ pub const CHECKED_WHOLE_MAX: usize = 2_000;
 /// Broken invariants shown at most.
 pub const BREACHES_SHOWN_MAX: usize = 16;
 
-/// Connections to the HTTP interface at once; further ones wait in the listen queue.
+/// Connections to the HTTP interface at once; further ones are closed at once.
 pub const CONNECTIONS_MAX: usize = 1_024;
+
+/// Connections beyond those, for clients on the node's own machine only: its health checks
+/// are answered when strangers hold all others.
+pub const CONNECTIONS_KEPT: usize = 16;
+
+/// A full interface says so in the log, but not more often than this.
+pub const FULL_NOTE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Event readers at once; further ones are refused.
 pub const EVENT_READERS_MAX: usize = 256;

@@ -120,18 +120,11 @@ impl Office {
         address: SocketAddr,
         tls: TlsFiles<'_>,
     ) -> Result<tokio::task::JoinHandle<()>, ListenError> {
-        let listener = listen::Listening::bind(address, tls, self.stop.clone()).await?;
-        let app = router(Arc::clone(self)).into_make_service_with_connect_info::<listen::Peer>();
-        let stop = self.stop.clone();
+        let listening = listen::Listening::bind(address, tls).await?;
+        let serving = listening.serve(router(Arc::clone(self)), self.stop.clone());
         tokio::spawn(watch_clocks(Arc::clone(self)));
         tokio::spawn(watch_state(Arc::clone(self)));
-        Ok(tokio::spawn(async move {
-            let serving = axum::serve(listener, app)
-                .with_graceful_shutdown(async move { stop.cancelled().await });
-            if let Err(error) = serving.await {
-                tracing::error!(%error, "the interface ended");
-            }
-        }))
+        Ok(tokio::spawn(serving))
     }
 
     /// The time of an answer: the wall clock, never behind the log.
