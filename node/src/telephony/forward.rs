@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use strowger_core::call::LegRow;
 use strowger_core::ids::{LegId, NodeId};
 use strowger_sip::token::LegToken;
-use strowger_sip::transport::Flow;
+use strowger_sip::transport::{Flow, Protocol};
 use tracing::debug;
 
 use super::Shared;
@@ -36,6 +36,8 @@ pub fn leg_of(token: LegToken) -> LegId {
 
 /// How often, and at what interval, a leg is looked for that this node does not know yet.
 const LOOKS: u32 = 20;
+/// How often one that is being taken up is, for who sends on a connection.
+const LOOKS_MAX: u32 = 500;
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// Passes a message for a leg that is not here to the node that owns its call.
@@ -59,7 +61,7 @@ pub fn to_owner(shared: &Arc<Shared>, token: LegToken, raw: &[u8], flow: Flow) -
         let Some(endpoint) = shared.endpoint() else {
             return;
         };
-        for _ in 0..LOOKS {
+        for look in 1..=LOOKS_MAX {
             tokio::time::sleep(LOOK_AGAIN).await;
             match owner_of(&shared, leg) {
                 Some(owner) if owner != shared.node => {
@@ -67,7 +69,15 @@ pub fn to_owner(shared: &Arc<Shared>, token: LegToken, raw: &[u8], flow: Flow) -
                     return;
                 }
                 Some(_) if endpoint.leg(token).is_some() => break,
-                Some(_) | None => {}
+                Some(_) | None if look < LOOKS => {}
+                // Taking up thousands of legs lasts. Nobody may be told meanwhile that his call is
+                // unknown; a datagram comes again.
+                Some(_) if is_live(&shared, leg) => {
+                    if flow.protocol == Protocol::Udp {
+                        return;
+                    }
+                }
+                Some(_) | None => break,
             }
         }
         // A request for a leg that is nowhere is told so.

@@ -338,17 +338,18 @@ fn take(shared: &Arc<Shared>, leg: LegId, event: SipEvent) {
         }
         SipEvent::Timeout => report(shared, leg, ended(Cause::SILENCE)),
         SipEvent::Cancelled => report(shared, leg, ended(Cause::CANCELLED)),
+        // What our own clock made of its silence: nothing, once the call is somebody else's.
+        SipEvent::Ended { by: By::Lost, .. } => report(shared, leg, ended(Cause::SILENCE)),
         SipEvent::Ended { by, q850 } => {
-            let normal = if by == By::Lost {
-                Cause::SILENCE
-            } else {
-                Cause::NORMAL
-            };
-            let q850 = q850.unwrap_or(normal.q850);
+            let q850 = q850.unwrap_or(Cause::NORMAL.q850);
             if let Some(sip) = shared.legs.sip(leg).filter(|_| by == By::Peer) {
                 shared.legs.parting.lock().insert(leg, sip);
             }
-            report(shared, leg, ended(Cause { q850, ..normal }));
+            let cause = Cause {
+                q850,
+                ..Cause::NORMAL
+            };
+            report(shared, leg, ended(cause));
         }
         SipEvent::Reinvited { sdp } => reinvited(shared, leg, sdp.as_deref()),
         SipEvent::Info { content_type, body } => {
@@ -371,7 +372,11 @@ fn take(shared: &Arc<Shared>, leg: LegId, event: SipEvent) {
             }
         }
         SipEvent::ReinviteFailed { status } => resume::not_told(shared, leg, status),
-        SipEvent::AckTimeout => info!(%leg, "no ACK came; the leg is being ended"),
+        SipEvent::AckTimeout => {
+            info!(%leg, "no ACK came; the leg is being ended");
+            let refuse = |entry: &mut Entry| entry.refused = Some(Cause::SILENCE);
+            shared.legs.with(leg, refuse);
+        }
         SipEvent::Acked { sdp: None }
         | SipEvent::ReinviteAnswered { .. }
         | SipEvent::Replied { .. } => {}
@@ -458,7 +463,7 @@ fn end_sip(shared: &Shared, leg: LegId, q850: Option<u16>) {
     }
 }
 
-fn log_refusal(leg: LegId, result: Result<(), strowger_sip::leg::LegError>) {
+pub(super) fn log_refusal(leg: LegId, result: Result<(), strowger_sip::leg::LegError>) {
     if let Err(why) = result {
         // The leg moved on meanwhile; its own report of that is on its way.
         debug!(%leg, %why, "a leg did not take a command");

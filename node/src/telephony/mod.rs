@@ -36,6 +36,7 @@ pub mod qualify;
 pub mod registrar;
 pub mod reports;
 pub mod session;
+pub mod silence;
 pub mod sound;
 pub mod speech;
 pub mod steward;
@@ -127,6 +128,8 @@ pub struct Shared {
     pub ports: SipPorts,
     /// The legs of this node.
     pub legs: LegTable,
+    /// Those of them whose far ends are not heard any more.
+    pub silent: silence::Silent,
     /// Where SIP legs leave their reports. The sink may not wait, so the channel has no
     /// bound of its own: each leg has, and how many legs there are is bounded at the gate.
     pub reports: mpsc::UnboundedSender<reports::Report>,
@@ -205,6 +208,7 @@ impl Telephony {
             verifier: Verifier::new(),
             ports: parts.ports,
             legs: LegTable::default(),
+            silent: silence::Silent::default(),
             reports,
             released,
             told: parking_lot::Mutex::default(),
@@ -240,6 +244,7 @@ impl Telephony {
         tokio::spawn(leftovers::keep(Arc::clone(&shared), parts.wakes.clone()));
         tokio::spawn(leftovers::report(Arc::clone(&shared), answers));
         tokio::spawn(qualify::keep(Arc::clone(&shared)));
+        tokio::spawn(silence::keep(Arc::clone(&shared)));
         tokio::spawn(follower.clone().dispatch(parts.wakes));
         tokio::spawn(follower.sweep());
         Ok(Self { shared })

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use strowger_actors::ports::LegEvent;
@@ -12,10 +13,13 @@ use strowger_media::{Clip, Event, EventReceiver, LegKey, Repeat};
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
-use super::{Shared, parting};
+use super::{Shared, parting, silence};
 
-/// Clips held ready; a site names far fewer. Beyond it the rest is read when played.
-const CLIPS_MAX: usize = 256;
+/// Bytes of clips held ready: some four hours of sound as it is played. Beyond it those go that
+/// nobody has asked for the longest, and are read again when they are played.
+const CLIPS_BYTES_MAX: usize = 512 << 20;
+/// Bytes of a sample: as it is, and in each of the two codecs.
+const SAMPLE_BYTES: usize = 4;
 
 /// Where the bytes of a blob come from.
 pub trait BlobSource: Send + Sync + 'static {
@@ -29,7 +33,53 @@ pub trait BlobSource: Send + Sync + 'static {
 /// Clips by blob.
 pub struct Sounds {
     blobs: Arc<dyn BlobSource>,
-    clips: RwLock<HashMap<BlobId, Arc<Clip>>>,
+    clips: RwLock<Clips>,
+}
+
+/// Clips that were read.
+#[derive(Default)]
+struct Clips {
+    held: HashMap<BlobId, Held>,
+    bytes: usize,
+    /// Times anything was asked for.
+    asked: AtomicU64,
+}
+
+struct Held {
+    clip: Arc<Clip>,
+    /// When it was asked for last, by that count.
+    asked: AtomicU64,
+}
+
+impl Held {
+    fn bytes(&self) -> usize {
+        self.clip.pcm().len() * SAMPLE_BYTES
+    }
+}
+
+impl Clips {
+    fn get(&self, id: BlobId) -> Option<Arc<Clip>> {
+        let held = self.held.get(&id)?;
+        let now = self.asked.fetch_add(1, Ordering::Relaxed);
+        held.asked.store(now, Ordering::Relaxed);
+        Some(Arc::clone(&held.clip))
+    }
+
+    fn hold(&mut self, id: BlobId, clip: Arc<Clip>, bytes_max: usize) {
+        let asked = AtomicU64::new(self.asked.fetch_add(1, Ordering::Relaxed));
+        let held = Held { clip, asked };
+        self.bytes += held.bytes();
+        let before = self.held.insert(id, held);
+        self.bytes -= before.map_or(0, |held| held.bytes());
+        while self.bytes > bytes_max && self.held.len() > 1 {
+            let asked = |(_, held): &(&BlobId, &Held)| held.asked.load(Ordering::Relaxed);
+            let Some(oldest) = self.held.iter().min_by_key(asked).map(|(id, _)| *id) else {
+                return;
+            };
+            let gone = self.held.remove(&oldest);
+            self.bytes -= gone.map_or(0, |held| held.bytes());
+        }
+    }
 }
 
 impl Sounds {
@@ -43,17 +93,15 @@ impl Sounds {
 
     /// The clip of a blob; `None` when this node does not hold it (yet).
     pub fn clip(&self, id: BlobId) -> Option<Arc<Clip>> {
-        if let Some(clip) = self.clips.read().get(&id) {
-            return Some(Arc::clone(clip));
+        if let Some(clip) = self.clips.read().get(id) {
+            return Some(clip);
         }
         let bytes = self.blobs.blob(id)?;
         match Clip::from_wav(&bytes) {
             Ok(clip) => {
                 let clip = Arc::new(clip);
                 let mut clips = self.clips.write();
-                if clips.len() < CLIPS_MAX {
-                    clips.insert(id, Arc::clone(&clip));
-                }
+                clips.hold(id, Arc::clone(&clip), CLIPS_BYTES_MAX);
                 Some(clip)
             }
             Err(why) => {
@@ -115,7 +163,12 @@ fn take(shared: &Shared, event: &Event) {
                 None => {}
             }
         }
-        Event::NoAudio { leg, for_ms } => debug!(%leg, for_ms, "no audio from the far end"),
+        Event::NoAudio { leg, for_ms } => {
+            debug!(%leg, for_ms, "no audio from the far end");
+            if let Some(id) = leg_of(*leg) {
+                silence::begins(shared, id);
+            }
+        }
         Event::Digit { leg, digit, .. } => {
             let Some(id) = leg_of(*leg) else { return };
             if let Some(key) = Key::parse(digit.as_char()) {
@@ -143,4 +196,28 @@ pub fn tell(shared: &Shared, call: strowger_core::ids::CallId, leg: LegId, audio
 
 fn leg_of(key: LegKey) -> Option<LegId> {
     u64::try_from(key.0).ok().map(LegId)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clips_go_that_nobody_has_asked_for_the_longest() {
+        let clip = || Arc::new(Clip::from_pcm(vec![0; 100]));
+        let id = |n: u8| BlobId([n; 32]);
+        let mut clips = Clips::default();
+        let three = 3 * 100 * SAMPLE_BYTES;
+        for n in 1..=3 {
+            clips.hold(id(n), clip(), three);
+        }
+        assert!(clips.get(id(1)).is_some());
+        clips.hold(id(3), clip(), three);
+        clips.hold(id(4), clip(), three);
+        let held = [1, 2, 3, 4].map(|n| clips.get(id(n)).is_some());
+        assert_eq!(held, [true, false, true, true]);
+        assert_eq!(clips.bytes, three);
+        clips.hold(id(5), Arc::new(Clip::from_pcm(vec![0; 1_000])), three);
+        assert_eq!(clips.held.len(), 1, "one that is too long is held alone");
+    }
 }

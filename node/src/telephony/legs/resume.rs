@@ -19,9 +19,9 @@ use tracing::{debug, info, warn};
 
 use super::super::Shared;
 use super::super::checkpoint::{Checkpoint, KeptInvite};
-use super::super::reports;
 use super::super::session::{Heard, Offer, Session, SessionError};
 use super::super::sound::key_of;
+use super::super::{reports, silence};
 use super::{Entry, NodeLegs, log_refusal};
 
 /// So long after its commit our answer to a caller may be without an ACK (64 · T1).
@@ -145,9 +145,11 @@ impl NodeLegs {
             let moved = entry.moved_at.is_some();
             let session = entry.session.as_mut().filter(|_| moved);
             let moved = session.map(|session| (session.answer_again(), session.offer_moved()));
-            (entry.incoming, entry.answer.clone(), moved)
+            let kept = entry.kept.as_ref();
+            let over_tcp = kept.is_some_and(|kept| kept.flow.protocol == Protocol::Tcp);
+            (entry.incoming, entry.answer.clone(), moved, over_tcp)
         });
-        let Some((incoming, answer, moved)) = prepared else {
+        let Some((incoming, answer, moved, over_tcp)) = prepared else {
             return;
         };
         let stood = match (incoming, answer, &moved) {
@@ -155,6 +157,9 @@ impl NodeLegs {
             // He would repeat his answer to an address that is no more.
             (false, _, Some(_)) => sip.ack(None),
             (true, None, _) => Ok(()),
+            // The connection died with its node. Where the caller listens is not known, so that no
+            // ACK says nothing of him.
+            (true, Some(answer), None) if recent && over_tcp => sip.answer_once(answer),
             (true, Some(answer), None) if recent => sip.answer(answer),
             // A caller who has had the answer takes no notice of this one; the re-INVITE that
             // follows finds a dialog either way.
@@ -219,6 +224,7 @@ fn ask_when_unheard(shared: &Arc<Shared>, leg: LegId) {
         };
         debug!(%leg, "a far end is not heard after its node died; it is asked");
         log_refusal(leg, sip.probe());
+        silence::begins(&shared, leg);
     });
 }
 
