@@ -30,6 +30,8 @@ const DEAD_MS: u64 = 10_000;
 const SETTLES: Duration = Duration::from_secs(90);
 /// More than this part of what was held before is a leak.
 const GROWTH: f64 = 1.05;
+/// More than this part of what is in use is memory wasted on the rests of pages.
+const WASTE: f64 = 1.05;
 
 /// What a node holds.
 struct Held {
@@ -38,11 +40,12 @@ struct Held {
     tasks: f64,
     /// Sockets, pipes and the like; files are the store's, as many as it has data for.
     descriptors: f64,
-    /// Without the buffers and caches of the store, which have bounds and take hours to fill.
+    /// In use by the allocator's count, without the buffers and caches of the store, which have
+    /// bounds and take hours to fill. Both count what was asked for, be it written to yet or not.
     memory_kib: f64,
     store_kib: f64,
-    /// Of all of it, what is in use, by the allocator's own count.
-    allocated_kib: f64,
+    /// Held of the system for both.
+    resident_kib: f64,
 }
 
 impl Held {
@@ -55,10 +58,10 @@ impl Held {
             .filter_map(|entry| entry.path().read_link().ok());
         let descriptors = targets.filter(|target| !target.starts_with("/"));
         let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-        let memory = status
+        let resident = status
             .lines()
             .find_map(|line| line.strip_prefix("RssAnon:"))?;
-        let memory: f64 = memory.trim().trim_end_matches(" kB").parse().ok()?;
+        let resident = resident.trim().trim_end_matches(" kB");
         let kib = |name: &str| Some(api.metric(name, &[])? / 1_024.0);
         let store_kib = kib("strowger_store_memory_bytes")?;
         Some(Self {
@@ -66,9 +69,9 @@ impl Held {
             actors: api.metric("strowger_call_actors", &[])?,
             tasks: api.metric("strowger_tasks", &[])?,
             descriptors: descriptors.count() as f64,
-            memory_kib: memory - store_kib,
+            memory_kib: kib("strowger_memory_allocated_bytes")? - store_kib,
             store_kib,
-            allocated_kib: kib("strowger_memory_allocated_bytes")?,
+            resident_kib: resident.parse().ok()?,
         })
     }
 
@@ -85,10 +88,18 @@ impl Held {
     /// What of this is more than `before`, beyond what is allowed.
     fn more_than(&self, before: &Self) -> Vec<String> {
         let pairs = self.parts().into_iter().zip(before.parts());
-        pairs
+        let mut more: Vec<String> = pairs
             .filter(|((_, now), (_, before))| *now > before * GROWTH)
             .map(|((name, now), (_, before))| format!("{name}: {before} before, {now} now"))
-            .collect()
+            .collect();
+        let in_use = self.memory_kib + self.store_kib;
+        if self.resident_kib > in_use * WASTE {
+            let resident = self.resident_kib;
+            more.push(format!(
+                "held of the system: {resident} KiB for {in_use} in use"
+            ));
+        }
+        more
     }
 }
 
@@ -97,14 +108,14 @@ impl fmt::Display for Held {
         write!(
             f,
             "{} ports, {} call actors, {} tasks, {} descriptors, {:.1} MiB of memory and {:.1} MiB \
-             of the store's; in use {:.1} MiB",
+             of the store's in use, {:.1} MiB held",
             self.ports,
             self.actors,
             self.tasks,
             self.descriptors,
             self.memory_kib / 1_024.0,
             self.store_kib / 1_024.0,
-            self.allocated_kib / 1_024.0
+            self.resident_kib / 1_024.0
         )
     }
 }
