@@ -201,6 +201,14 @@ impl Core {
         }
     }
 
+    /// Ends the alarm about a clock.
+    fn clock_is_right(&self, node: NodeNumber, offset_ms: i64) {
+        // Nobody may be listening.
+        let _ = self
+            .events
+            .send(ClusterEvent::ClockOffset { node, offset_ms });
+    }
+
     /// Waits until this node hears that `leader` leads no more.
     pub async fn led_by_another(&self, leader: NodeNumber) {
         let mut metrics = self.raft.metrics();
@@ -380,6 +388,10 @@ pub async fn judge_silence(core: Arc<Core>) {
         }
         if core.leader() != Some(core.node) {
             core.peers.withdraw();
+            // Whoever leads now has an eye on the clocks.
+            for node in std::mem::take(&mut alarmed) {
+                core.clock_is_right(node, 0);
+            }
             continue;
         }
         let now = BootTime::now();
@@ -393,7 +405,10 @@ pub async fn judge_silence(core: Arc<Core>) {
         }
         for (node, offset_ms) in core.leases.offsets_from_median(core.node) {
             if offset_ms.abs() <= limits::CLOCK_OFFSET_MAX_MS {
-                alarmed.remove(&node);
+                if alarmed.remove(&node) {
+                    tracing::info!(node, offset_ms, "a clock is right again");
+                    core.clock_is_right(node, offset_ms);
+                }
             } else if alarmed.insert(node) {
                 tracing::error!(node, offset_ms, "SW0405: a clock is off the majority");
                 let _ = core

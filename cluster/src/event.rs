@@ -83,7 +83,7 @@ pub enum ClusterEvent {
     },
     /// Members, their roles or addresses changed.
     Membership,
-    /// A clock is too far from the majority.
+    /// A clock is too far from the majority, or was and is right again.
     ClockOffset {
         /// Whose clock.
         node: NodeNumber,

@@ -7,6 +7,10 @@ use crate::floor::phone::PhoneName;
 use crate::floor::registration::{Register, RegisterRefusal, RegistrationRow};
 use crate::ids::Extension;
 
+/// Feature level from which on one deadline stands for a registration, however often it is
+/// refreshed.
+const ONE_DEADLINE_FROM: u32 = 3;
+
 impl State {
     /// A phone registers, refreshes, asks or leaves.
     pub(super) fn register(&mut self, wish: &Register) -> Reply {
@@ -59,7 +63,10 @@ impl State {
         let before = row.bindings.len();
         row.bindings.retain(|binding| binding.expires_at > now);
         if row.bindings.len() == before {
-            // Refreshed meanwhile: the deadline of the refresh stands.
+            // Refreshed meanwhile.
+            if let Some(due) = row.next_expiry().filter(|_| self.has_one_deadline()) {
+                self.at(due, Deadline::Registration(key.0.clone(), key.1.clone()));
+            }
             return;
         }
         if row.bindings.is_empty() {
@@ -68,9 +75,20 @@ impl State {
         self.store_registration(key.clone(), row);
     }
 
+    /// True where a refresh sets no deadline of its own: phones behind a NAT refresh every half
+    /// minute what they have for an hour.
+    fn has_one_deadline(&self) -> bool {
+        self.meta.feature_level >= ONE_DEADLINE_FROM
+    }
+
     fn store_registration(&mut self, key: Of<Extension>, row: RegistrationRow) {
-        if let Some(due) = row.next_expiry() {
-            // One deadline stands for the earliest end; it sets the next when it fires.
+        // One deadline stands for the earliest end, or before it; it sets the next when it fires.
+        let stands = self.registrations.get(&key);
+        let stands = stands.and_then(RegistrationRow::next_expiry);
+        let stands = stands.filter(|stands| *stands > self.meta.now && self.has_one_deadline());
+        if let Some(due) = row.next_expiry()
+            && stands.is_none_or(|stands| due < stands)
+        {
             self.at(due, Deadline::Registration(key.0.clone(), key.1.clone()));
         }
         // A binding that ended unnoticed may be followed by one that has begun.

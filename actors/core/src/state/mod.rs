@@ -65,7 +65,7 @@ use crate::time::TimeMs;
 /// Nothing of a level is written or applied before [`Command::Raise`] has put it in force.
 ///
 /// [`Command::Raise`]: command::Command::Raise
-pub const FEATURE_LEVEL: u32 = 2;
+pub const FEATURE_LEVEL: u32 = 3;
 
 /// The feature level every log begins with.
 pub const FEATURE_LEVEL_FIRST: u32 = 1;

@@ -16,6 +16,10 @@ use crate::floor::leftover::LeftoverRow;
 use crate::ids::{AgentId, CallId, Extension, NodeId};
 use crate::site::TakeoverMode;
 
+/// Feature level from which on the addresses of drained nodes rest where no node is left that is
+/// not drained.
+const DRAINED_REST_FROM: u32 = 3;
+
 /// True while somebody we called rings.
 fn rings(call: &CallRow) -> bool {
     let mut ours = call.legs.iter().filter(|leg| leg.target.is_some());
@@ -92,7 +96,13 @@ impl State {
                 // the address.
                 let done = |call: &CallRow| call.stage == Stage::Clearing || self.can_go_on(call);
                 let free = |call: &CallRow| call.address != address || done(call);
-                let holder = self.next_holder(address);
+                // Where every node is drained an address would go round for ever.
+                let rests = |holder: &NodeId| {
+                    let holder = self.nodes.get(holder);
+                    holder.is_some_and(|holder| !holder.draining)
+                        || self.meta.feature_level < DRAINED_REST_FROM
+                };
+                let holder = self.next_holder(address).filter(rests);
                 if let Some(holder) = holder.filter(|holder| *holder != node)
                     && self.calls_of(node).all(free)
                 {

@@ -11,7 +11,7 @@ use strowger_core::ports::{RowsRead, Table};
 use strowger_core::site::TakeoverMode;
 use strowger_core::state::command::{Action, Command, Refusal, Reply, SiteApply};
 use strowger_core::state::store::secret_key;
-use strowger_core::state::{State, Wake};
+use strowger_core::state::{FEATURE_LEVEL, State, Wake};
 
 use crate::harness::{World, address, agent_key, agent_spec, refusal, site, tenant};
 use crate::rows::Copy;
@@ -554,6 +554,31 @@ fn a_draining_node_gives_away_what_it_holds_and_gets_nothing() {
     assert_eq!(held(&world), BTreeMap::from([(2, 6)]));
     world.act(Action::Drain { node, on: false });
     assert_eq!(held(&world), BTreeMap::from([(2, 3), (3, 3)]));
+}
+
+#[test]
+fn addresses_rest_where_every_node_is_drained() {
+    let mut world = World::new();
+    world.propose(Command::Raise {
+        level: FEATURE_LEVEL,
+    });
+    world.node_down(3, 1);
+    let drain = |world: &mut World, node: u64| {
+        let node = NodeId(node);
+        assert_eq!(world.act(Action::Drain { node, on: true }), Reply::Done);
+    };
+    drain(&mut world, 1);
+    assert_eq!(held(&world), BTreeMap::from([(2, 6)]));
+    let before = epochs(&world);
+    drain(&mut world, 2);
+    world.propose(Command::Tick);
+    assert_eq!(
+        epochs(&world),
+        before,
+        "nobody takes what he would give away"
+    );
+    world.node_down(2, 1);
+    assert_eq!(held(&world), BTreeMap::from([(1, 6)]), "who is left serves");
 }
 
 #[test]

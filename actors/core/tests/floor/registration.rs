@@ -4,6 +4,8 @@ use strowger_core::floor::agent::AgentState;
 use strowger_core::floor::registration::{ContactWish, Register};
 use strowger_core::ids::Extension;
 use strowger_core::limits;
+use strowger_core::ports::{RowsRead, Table};
+use strowger_core::state::FEATURE_LEVEL;
 use strowger_core::state::command::{Command, Refusal, Reply};
 
 use crate::harness::{World, flow, refusal, tenant};
@@ -160,4 +162,33 @@ fn the_preferred_contact_is_rung_first() {
         .filter_map(|leg| leg.target.as_ref().map(|to| to.uri.clone()))
         .collect();
     assert_eq!(uris, ["sip:high@desk", "sip:low@desk"]);
+}
+
+#[test]
+fn one_deadline_stands_however_often_a_phone_refreshes() {
+    let mut world = World::new();
+    let deadlines = |world: &World| {
+        let rows = world.copy.rows.scan(Table::Timer, &[], None, usize::MAX);
+        rows.len()
+    };
+    world.propose(Command::Raise {
+        level: FEATURE_LEVEL,
+    });
+    let before = deadlines(&world);
+    for _ in 0..200 {
+        world.register("1001", "desk", 3_600);
+        world.advance(30_000);
+        assert!(deadlines(&world) <= before + 1);
+    }
+    // The deadline that stood was that of an earlier end.
+    world.advance(3_560_000);
+    assert!(world.state(|state| !state.registrations.is_empty()));
+    world.advance(20_000);
+    assert!(world.state(|state| state.registrations.is_empty()));
+    assert!(deadlines(&world) <= before);
+    // A shorter one is not overlooked.
+    world.register("1001", "desk", 3_600);
+    world.register("1001", "desk", 60);
+    world.advance(61_000);
+    assert!(world.state(|state| state.registrations.is_empty()));
 }
