@@ -210,7 +210,7 @@ impl Core {
     }
 
     /// Waits until this node hears that `leader` leads no more.
-    pub async fn led_by_another(&self, leader: NodeNumber) {
+    async fn led_by_another(&self, leader: NodeNumber) {
         let mut metrics = self.raft.metrics();
         while metrics.borrow_and_update().current_leader == Some(leader) {
             if metrics.changed().await.is_err() {

@@ -307,13 +307,7 @@ async fn forward(
     let asked =
         core.transport
             .ask::<_, Vec<Answer>>(leader, Kind::Propose, &proposals, ATTEMPT_MAX);
-    let asked = tokio::select! {
-        asked = asked => asked,
-        // A leader whose host has fallen silent would hold up all that waits, though somebody
-        // else leads by now: who proposed asks again, under the same number.
-        () = core.led_by_another(leader) => return Err(Answer::Uncertain),
-    };
-    match asked {
+    match asked.await {
         Ok(answers) if answers.len() == count => Ok(answers),
         Ok(_) | Err(CallError::Timeout(_)) => Err(Answer::Uncertain),
         Err(_) => Err(Answer::NotAppended),

@@ -520,6 +520,11 @@ impl Core {
             }
             record.hear(response);
             record.up();
+            if record.cancelled {
+                // The answer and our CANCEL have crossed (§9.1, §15).
+                let call_id = response.call_id();
+                self.bye(record, &call_id);
+            }
         } else if record.view.phase != Phase::Up {
             record.end(Some(status), true);
         }
