@@ -235,7 +235,7 @@ fn large_customers(path: &Path, from: u64, dice: &mut Dice) {
     let mut line = String::new();
     for n in from..from + FILE_ROWS {
         line.clear();
-        write!(line, "C{n:09},Customer {n},{}", 100_000_000 + n).expect("text");
+        write!(line, "C{n:09},Customer {n},+47{}", 20_000_000 + n).expect("text");
         for _ in 0..FIELDS {
             line.push(',');
             let end = line.len() + FIELD_BYTES;
@@ -281,7 +281,8 @@ fn gigabytes_are_backed_up_and_restored() {
         command
     };
     let site = folder.path().join("site.toml");
-    let tenant = "[tenant]\nname = \"large\"\ndomain = \"large.invalid\"\n";
+    let tenant = "[cluster]\nservice_addresses = [\"127.0.0.1\"]\n\n\
+                  [tenant]\nname = \"large\"\ndomain = \"large.invalid\"\n";
     std::fs::write(&site, tenant).expect("written");
     timed(&mut client(&["site", "apply", text(&site)]));
 
