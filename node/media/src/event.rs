@@ -45,6 +45,8 @@ pub enum Event {
         leg: LegKey,
         /// Silence so far, in milliseconds.
         for_ms: u64,
+        /// What was received before it, as in [`LegStats::packets_received`].
+        packets_received: u64,
     },
     /// Audio is received again after `NoAudio`.
     AudioBack {

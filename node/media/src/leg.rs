@@ -309,7 +309,8 @@ impl Leg {
         self.count_sent(sent, length, sink);
     }
 
-    /// Sends the frame that is due: of a digit, else of what is played.
+    /// Sends the frame that is due: of a digit, else of what is played. What is played goes on
+    /// where nobody can be sent to, so that it ends in time.
     pub(crate) fn tick(
         &mut self,
         now: Instant,
@@ -318,11 +319,11 @@ impl Leg {
         sink: &mut Sink,
     ) {
         let Some(media) = self.media else { return };
-        let Some(target) = self.pin.target() else {
-            return;
-        };
+        let target = self.pin.target();
         let samples = u32::from(media.ptime_ms) * 8;
-        if let Some(frame) = self.digits.next(samples) {
+        if let Some(target) = target
+            && let Some(frame) = self.digits.next(samples)
+        {
             self.tick_digit(&media, frame, samples, target, now, batch, sink);
             return;
         }
@@ -334,7 +335,8 @@ impl Leg {
         let length = usize::try_from(samples).unwrap_or(0).min(frame.len());
         let room = frame.get_mut(..length).unwrap_or_default();
         let (filled, more) = player.fill(media.codec, room);
-        if filled > 0 && media.send && !moved {
+        let sends = filled > 0 && media.send && !moved;
+        if let Some(target) = target.filter(|_| sends) {
             let place = self.outgoing.own(samples, now);
             let header = self.header(place, media.payload_type, false);
             let sent = batch.push(target, |buffer| put(&header, room, buffer));
@@ -472,6 +474,7 @@ impl Leg {
                 sink.emit(Event::NoAudio {
                     leg: self.key,
                     for_ms,
+                    packets_received: self.figures.packets_received,
                 });
             }
         }

@@ -7,8 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::limits;
 
-/// Buckets; more than the ticks of the longest frame (60 ms = 12).
-const BUCKETS: u64 = 16;
+/// Buckets; more than the ticks of the longest frame (60 ms = 12), and than can lie between the
+/// next tick and what is entered by a round as late as is caught up with: an entry further ahead
+/// would be taken out with a tick that is not its own.
+const BUCKETS: u64 = 32;
+const _: () = assert!(BUCKETS > limits::TICKS_LATE_MAX + 1);
 
 /// The schedule of one worker.
 #[derive(Debug)]
@@ -36,7 +39,7 @@ impl Schedule {
         (self.tick_at(now) + 1).max(self.next)
     }
 
-    /// Enters a leg for a tick, which lies less than a turn of the wheel ahead.
+    /// Enters a leg anew for a tick, which lies less than a turn of the wheel ahead.
     pub(crate) fn enter(&mut self, slot: usize, due: u64, now: Instant) {
         if self.entries == 0 {
             // Nothing was due meanwhile: forget the ticks that passed, but not the one this
@@ -45,6 +48,19 @@ impl Schedule {
         }
         self.entries += 1;
         self.bucket(due).push(slot);
+    }
+
+    /// Enters a leg again out of its own tick. Others of that tick may be due before it, so no
+    /// tick is forgotten.
+    pub(crate) fn enter_again(&mut self, slot: usize, due: u64) {
+        self.entries += 1;
+        self.bucket(due).push(slot);
+    }
+
+    /// Forgets every entry.
+    pub(crate) fn clear(&mut self) {
+        self.entries = 0;
+        self.buckets.iter_mut().for_each(Vec::clear);
     }
 
     /// Time until the next tick; `None` while nobody is entered.
@@ -114,7 +130,7 @@ mod tests {
                     assert_eq!((slot, tick), (3, due));
                     sent.push((round, tick * 5));
                     due += 4;
-                    schedule.enter(3, due, ms(start, round));
+                    schedule.enter_again(3, due);
                 }
             }
         }
@@ -135,11 +151,54 @@ mod tests {
                 assert_eq!((slot, tick), (3, due));
                 sent.push(tick);
                 due += 4;
-                schedule.enter(3, due, late);
+                schedule.enter_again(3, due);
             }
         }
         assert_eq!(sent, [1, 5, 9, 13]);
         assert_eq!(schedule.wait(late), Some(Duration::from_millis(5)));
+    }
+
+    #[test]
+    fn a_leg_entered_by_a_late_round_has_its_tick() {
+        for lag in 0..=limits::TICKS_LATE_MAX {
+            let start = Instant::now();
+            let mut schedule = Schedule::new(start);
+            schedule.enter(0, schedule.soon(start), start);
+            let late = ms(start, 5 * (1 + lag));
+            let due = schedule.soon(late);
+            schedule.enter(1, due, late);
+            assert_eq!(schedule.start_anew(late), None, "{lag} ticks late");
+            let after = ms(start, 5 * due);
+            let mut taken = std::iter::from_fn(|| schedule.take_due(after));
+            let own = taken.find(|(_, slots)| slots.contains(&1));
+            assert_eq!(own.map(|(tick, _)| tick), Some(due), "{lag} ticks late");
+        }
+    }
+
+    #[test]
+    fn legs_of_different_frames_keep_their_ticks_however_late_the_rounds_are() {
+        for (periods, late) in [([4, 2], 25), ([6, 4], 75), ([12, 4], 75), ([12, 2], 100)] {
+            let start = Instant::now();
+            let mut schedule = Schedule::new(start);
+            let mut due = [1, 1];
+            schedule.enter(0, 1, start);
+            schedule.enter(1, 1, start);
+            let mut sent = [0, 0];
+            while let Some((tick, slots)) = schedule.take_due(ms(start, 5 + late)) {
+                for slot in slots {
+                    assert_eq!(tick, due[slot], "{periods:?}");
+                    due[slot] += periods[slot];
+                    schedule.enter_again(slot, due[slot]);
+                    sent[slot] += 1;
+                }
+            }
+            let ticks = late / 5;
+            assert_eq!(
+                sent,
+                periods.map(|period| ticks / period + 1),
+                "{periods:?}"
+            );
+        }
     }
 
     #[test]

@@ -197,6 +197,7 @@ impl Worker {
             if catch_unwind(round).is_err() {
                 self.sink.tally.panics += 1;
                 tracing::error!(event = "panic", "a round of a media worker was abandoned");
+                self.enter_all(Instant::now());
             }
             self.totals.publish(&mut self.sink.tally);
         }
@@ -496,7 +497,20 @@ impl Worker {
         leg.flush(&mut self.send, &mut self.sink);
         leg.due = leg.active().then(|| tick + leg.period());
         if let Some(due) = leg.due {
-            self.schedule.enter(slot, due, now);
+            self.schedule.enter_again(slot, due);
+        }
+    }
+
+    /// Enters whoever has something to send: an abandoned round takes its ticks with it.
+    fn enter_all(&mut self, now: Instant) {
+        self.schedule.clear();
+        let due = self.schedule.soon(now);
+        for (slot, leg) in self.legs.iter_mut().enumerate() {
+            let Some(leg) = leg else { continue };
+            leg.due = leg.active().then_some(due);
+            if leg.due.is_some() {
+                self.schedule.enter(slot, due, now);
+            }
         }
     }
 }

@@ -49,6 +49,26 @@ fn a_clip_is_played_once_and_its_end_reported() {
 }
 
 #[test]
+fn a_clip_ends_in_time_where_nobody_can_be_sent_to() {
+    let (engine, events) = engine(30_270..=30_279, 1);
+    let a = Phone::join(&engine, 1, local(2), Codec::Pcmu);
+    let nowhere = LegMedia {
+        remote: None,
+        ..a.media(Codec::Pcmu)
+    };
+    engine.configure(a.leg, nowhere).expect("configures");
+    let play = |token| engine.play(a.leg, ramp(700), Repeat::Once, PlayToken(token));
+    play(1).expect("plays");
+    assert_eq!(event(&events, ended), (PlayToken(1), true));
+    engine
+        .configure(a.leg, a.media(Codec::Pcmu))
+        .expect("configures");
+    play(2).expect("plays");
+    a.listen();
+    assert_eq!(event(&events, ended), (PlayToken(2), true));
+}
+
+#[test]
 fn music_loops_without_a_gap_and_keeps_time() {
     let (engine, events) = engine(30_210..=30_219, 1);
     let a = Phone::join(&engine, 1, local(2), Codec::Pcmu);

@@ -5,6 +5,7 @@
 //! for a call whose actor is just being started is kept until it is.
 
 mod outgoing;
+mod play;
 mod resume;
 
 use std::collections::HashMap;
@@ -15,10 +16,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use strowger_actors::ports::{Answer, LegEvent, Legs};
-use strowger_core::call::{CallRow, Cause, Confirmation, LegRole};
+use strowger_core::call::{CallRow, Cause, LegRole};
 use strowger_core::ids::{BlobId, CallId, LegId};
 use strowger_core::outstanding::Audio;
-use strowger_media::{PlayToken, Repeat, Tone};
+use strowger_media::PlayToken;
 use strowger_sip::leg::{By, Leg, LegEvent as SipEvent};
 use strowger_sip::message::{HeaderName, ReasonValue};
 use strowger_sip::token::LegToken;
@@ -38,8 +39,6 @@ const ENDING: Duration = Duration::from_secs(2);
 /// The same for a leg that holds a channel of a trunk: without an answer of the far end
 /// the channel is in doubt, and it is not given to another call before that.
 const ENDING_TRUNK: Duration = Duration::from_secs(5);
-/// Length of the confirmation of a feature code, ms.
-const CONFIRMATION_MS: u32 = 600;
 
 /// So long after a service address has come here the ports of its calls may be held by its
 /// old holder.
@@ -51,6 +50,9 @@ pub struct LegTable {
     legs: Mutex<HashMap<LegId, Entry>>,
     /// Legs whose far end hung up and has had no answer to that yet.
     parting: Mutex<HashMap<LegId, Leg>>,
+    /// Counts what was played here. A leg that is taken up again goes on with it, so that no end
+    /// of what it heard before counts.
+    plays: AtomicU64,
     /// Reports dropped because too many of their leg were waiting.
     pub reports_dropped: AtomicU64,
 }
@@ -72,7 +74,6 @@ pub(super) struct Entry {
     playing: Option<(PlayToken, Audio)>,
     /// True for music until it plays: its file may still have to come to this node.
     missing: bool,
-    plays: u64,
     ended: bool,
     /// Why we could not serve the leg: that is recorded, not how it went away.
     refused: Option<Cause>,
@@ -97,31 +98,6 @@ impl LegTable {
         let mut entry = Entry::new(call, address, true, offer);
         entry.kept = kept;
         self.legs.lock().insert(leg, entry);
-    }
-
-    /// The call and the sound that a finished play belongs to; `None` when something
-    /// else is played by now.
-    pub fn played(&self, leg: LegId, token: PlayToken) -> Option<(CallId, Audio)> {
-        let mut legs = self.legs.lock();
-        let entry = legs.get_mut(&leg)?;
-        let (_, audio) = entry.playing.take_if(|(playing, _)| *playing == token)?;
-        Some((entry.call, audio))
-    }
-
-    /// The music that somebody should hear and does not.
-    pub(super) fn missing(&self) -> Vec<BlobId> {
-        let legs = self.legs.lock();
-        let missing = legs.values().filter_map(Entry::missing);
-        missing.map(|(_, blob)| blob).collect()
-    }
-
-    /// Plays it to them. What a leg should hear does not change meanwhile.
-    pub(super) fn play_missing(&self, play: impl Fn(LegId, BlobId, PlayToken) -> bool) {
-        for (leg, entry) in &mut *self.legs.lock() {
-            if let Some((token, blob)) = entry.missing() {
-                entry.missing = !play(*leg, blob, token);
-            }
-        }
     }
 
     pub(super) fn with<T>(&self, leg: LegId, act: impl FnOnce(&mut Entry) -> T) -> Option<T> {
@@ -154,7 +130,6 @@ impl Entry {
             answered: false,
             playing: None,
             missing: false,
-            plays: 0,
             ended: false,
             refused: None,
             backlog: Vec::new(),
@@ -190,22 +165,6 @@ impl Entry {
     pub(super) fn has_agreed(&self) -> bool {
         let session = self.session.as_ref();
         session.is_some_and(|session| session.agreed.is_some())
-    }
-
-    /// Notes that something is played from now on.
-    pub(super) fn next_play(&mut self, audio: Audio) -> PlayToken {
-        self.plays += 1;
-        let token = PlayToken(self.plays);
-        self.playing = Some((token, audio));
-        self.missing = matches!(audio, Audio::Music(_));
-        token
-    }
-
-    fn missing(&self) -> Option<(PlayToken, BlobId)> {
-        match self.playing {
-            Some((token, Audio::Music(blob))) if self.missing => Some((token, blob)),
-            _ => None,
-        }
     }
 
     /// What a call is told of an answer.
@@ -377,9 +336,13 @@ fn take(shared: &Arc<Shared>, leg: LegId, event: SipEvent) {
             let refuse = |entry: &mut Entry| entry.refused = Some(Cause::SILENCE);
             shared.legs.with(leg, refuse);
         }
-        SipEvent::Acked { sdp: None }
-        | SipEvent::ReinviteAnswered { .. }
-        | SipEvent::Replied { .. } => {}
+        SipEvent::Acked { sdp: None } => {
+            if shared.legs.with(leg, |entry| entry.has_agreed()) == Some(false) {
+                info!(%leg, "our offer was acknowledged without an answer");
+                end_sip(shared, leg, Some(65));
+            }
+        }
+        SipEvent::ReinviteAnswered { .. } | SipEvent::Replied { .. } => {}
         _ => debug!(%leg, "a report of a kind not known here"),
     }
 }
@@ -531,45 +494,6 @@ impl NodeLegs {
                 report(&shared, leg, ended(cause));
             }
         });
-    }
-
-    fn play(&self, leg: LegId, audio: Audio) {
-        let shared = &self.shared;
-        let token = shared.legs.with(leg, |entry| entry.next_play(audio));
-        let Some(token) = token else { return };
-        let key = key_of(leg);
-        let played = match audio {
-            Audio::Say(language, announcement) => {
-                let clip = shared.speech.say(language, &announcement);
-                Some(shared.engine.play(key, clip, Repeat::Once, token))
-            }
-            Audio::Prompt(blob) | Audio::Advert(blob) | Audio::Whisper(blob) => shared
-                .sounds
-                .clip(blob)
-                .map(|clip| shared.engine.play(key, clip, Repeat::Once, token)),
-            Audio::Music(blob) => shared
-                .sounds
-                .clip(blob)
-                .map(|clip| shared.engine.play(key, clip, Repeat::Loop, token)),
-            Audio::Tone(confirmation) => {
-                let tone = match confirmation {
-                    Confirmation::Done => Tone::Confirmation,
-                    Confirmation::Refused => Tone::Refusal,
-                };
-                Some(shared.engine.tone(key, tone, Some(CONFIRMATION_MS), token))
-            }
-            Audio::Ringing => Some(shared.engine.tone(key, Tone::Ringback, None, token)),
-            Audio::Silence | Audio::Bridge(_) => None,
-        };
-        if !matches!(played, Some(Ok(()))) {
-            warn!(%leg, ?audio, "a sound is missing on this node; going on without it");
-            report(shared, leg, LegEvent::Played(audio));
-        } else {
-            let plays = |entry: &mut Entry| entry.playing.is_some_and(|(of, _)| of == token);
-            shared
-                .legs
-                .with(leg, |entry| entry.missing &= !plays(entry));
-        }
     }
 }
 

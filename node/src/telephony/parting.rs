@@ -147,11 +147,11 @@ fn tell(shared: &Arc<Shared>, leg: LegId, sip: Leg) -> bool {
     }
     let longest = (length + SLACK).min(LONGEST);
     let audio = Audio::Say(language, Announcement::CallerLeft);
-    let begun = shared.legs.with(leg, |entry| {
+    let said = shared.legs.with(leg, |entry| {
         entry.parting.until = Some(Instant::now() + longest);
-        (entry.next_play(audio), entry.parting.said.clone())
+        entry.parting.said.clone()
     });
-    let Some((token, said)) = begun else {
+    let Some((token, said)) = shared.legs.next_play(leg, audio).zip(said) else {
         return false;
     };
     let key = key_of(leg);

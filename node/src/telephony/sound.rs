@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::RwLock;
 use strowger_actors::ports::LegEvent;
@@ -13,13 +14,16 @@ use strowger_media::{Clip, Event, EventReceiver, LegKey, Repeat};
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
-use super::{Shared, parting, silence};
+use super::{Shared, parting};
 
 /// Bytes of clips held ready: some four hours of sound as it is played. Beyond it those go that
 /// nobody has asked for the longest, and are read again when they are played.
 const CLIPS_BYTES_MAX: usize = 512 << 20;
 /// Bytes of a sample: as it is, and in each of the two codecs.
 const SAMPLE_BYTES: usize = 4;
+
+/// Between two looks for music that somebody should hear and does not.
+const MISSING_LOOK: Duration = Duration::from_secs(1);
 
 /// Where the bytes of a blob come from.
 pub trait BlobSource: Send + Sync + 'static {
@@ -117,11 +121,13 @@ pub fn key_of(leg: LegId) -> LegKey {
     LegKey(u128::from(leg.0))
 }
 
-/// Plays music that was not on this node when it was asked for, once it has come.
+/// Plays music that was not on this node when it was asked for, once it has come, or that the
+/// engine did not take.
 pub async fn keep(shared: Arc<Shared>) {
     let came = shared.sounds.blobs.came();
     loop {
-        came.notified().await;
+        // Either way it is time to look.
+        let _ = tokio::time::timeout(MISSING_LOOK, came.notified()).await;
         // Read before the legs are held up.
         let missing = shared.legs.missing();
         let clips = missing.into_iter().map(|id| (id, shared.sounds.clip(id)));
@@ -163,10 +169,15 @@ fn take(shared: &Shared, event: &Event) {
                 None => {}
             }
         }
-        Event::NoAudio { leg, for_ms } => {
+        Event::NoAudio {
+            leg,
+            for_ms,
+            packets_received,
+        } => {
             debug!(%leg, for_ms, "no audio from the far end");
             if let Some(id) = leg_of(*leg) {
-                silence::begins(shared, id);
+                let now = std::time::Instant::now();
+                shared.silent.begins(id, *packets_received, now);
             }
         }
         Event::Digit { leg, digit, .. } => {
