@@ -123,8 +123,8 @@ impl Actor for CallActor {
         myself: ActorRef<Self::Msg>,
         start: CallStart,
     ) -> Result<CallState, ActorProcessingErr> {
+        // The first look comes from whoever has put it where what it sets going is reported to.
         myself.send_interval(limits::RECONCILE, || CallMessage::Look);
-        myself.cast(CallMessage::Look)?;
         let mut observed = CallObserved::default();
         if let Some(caller) = start.caller {
             observed.legs.entry(caller).or_default();
@@ -459,7 +459,7 @@ impl CallState {
             // taken in; the session is the new owner's.
             Ok(Reply::Refused(Refusal::Stale)) => (true, false),
             Ok(_) => (true, true),
-            Err(DeskError::NoQuorum | DeskError::Unknown | DeskError::Unreadable) => (false, false),
+            Err(_) => (false, false),
         };
         // The phone that changes its session may not wait longer than this.
         for leg in self.changes.drain(..) {
@@ -609,7 +609,7 @@ impl CallState {
                 match desk.propose(&command, limits::PROPOSE).await {
                     Ok(_) => return,
                     Err(DeskError::NoQuorum) => {}
-                    Err(DeskError::Unknown | DeskError::Unreadable) => {
+                    Err(_) => {
                         noted.retain(Noted::is_end);
                     }
                 }

@@ -76,6 +76,8 @@ impl Follower {
     pub async fn sweep(self) {
         let mut suspects = BTreeSet::new();
         let mut every = tokio::time::interval(SWEEP);
+        // What was seen twice within a moment was not left alone.
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             every.tick().await;
             let mut orphans = self.switchboard.orphans();

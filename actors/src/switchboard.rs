@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, ActorStatus, SupervisionEvent};
+use ractor::{Actor, ActorCell, ActorProcessingErr, ActorRef, SupervisionEvent};
 use strowger_core::ids::{CallId, LegId, NodeId};
 use strowger_core::state::Wake;
 use tracing::error;
@@ -130,15 +130,15 @@ impl Switchboard {
             Ok((actor, _running)) => {
                 let mut calls = self.calls.write();
                 let standing = calls.entry(call).or_insert_with(|| actor.clone()).clone();
-                if standing.get_id() != actor.get_id() {
-                    actor.stop(None);
-                }
-                // It may have found the call somebody else's and ended before it stood here:
-                // its supervisor looked for it too early.
-                let status = standing.get_status();
-                if matches!(status, ActorStatus::Stopping | ActorStatus::Stopped) {
-                    calls.remove(&call);
-                    return None;
+                if standing.get_id() == actor.get_id() {
+                    // It has done nothing yet: now its legs' reports reach it.
+                    let _ = actor.cast(CallMessage::Look);
+                } else {
+                    // Two were started at once. This one has nothing to tidy up.
+                    actor.kill();
+                    if let Some(caller) = caller {
+                        let _ = standing.cast(CallMessage::Admitted(caller));
+                    }
                 }
                 Some(standing)
             }
