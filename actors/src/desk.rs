@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use strowger_core::ports::{Outcome, SharedProposer};
+use strowger_core::ports::{Outcome, RequestId, SharedProposer};
 use strowger_core::state::command::{Command, Refusal, Reply};
 use strowger_core::state::machine::{decode_reply, encode_command};
 
@@ -15,7 +15,10 @@ pub enum DeskError {
     NoQuorum,
     /// The deadline passed; the command may or may not have been taken.
     #[error("the outcome is not known yet")]
-    Unknown,
+    Unknown(RequestId),
+    /// It was asked again too late for anybody to know what came of it.
+    #[error("the outcome is not known any more")]
+    Forgotten,
     /// The reply is of a newer version.
     #[error("the reply cannot be read")]
     Unreadable,
@@ -35,18 +38,31 @@ impl Desk {
 
     /// Proposes `command` and waits for its reply, at most `deadline`.
     pub async fn propose(&self, command: &Command, deadline: Duration) -> Result<Reply, DeskError> {
-        match self
-            .proposer
-            .propose(encode_command(command), deadline)
-            .await
-        {
-            // Asked again too late for anybody to know what came of it.
-            Outcome::Committed(reply) => match decode_reply(&reply) {
-                Some(Reply::Refused(Refusal::Forgotten)) => Err(DeskError::Unknown),
-                reply => reply.ok_or(DeskError::Unreadable),
-            },
-            Outcome::NoQuorum => Err(DeskError::NoQuorum),
-            Outcome::Unknown(_) => Err(DeskError::Unknown),
-        }
+        let outcome = self.proposer.propose(encode_command(command), deadline);
+        read(outcome.await)
+    }
+
+    /// Sees to it that nothing comes of `request` later than this: whatever else arrives under
+    /// its id is a repetition. Its reply, or [`Reply::Done`] when it was never committed.
+    pub async fn withdraw(
+        &self,
+        request: RequestId,
+        deadline: Duration,
+    ) -> Result<Reply, DeskError> {
+        // A tick does nothing that would not be done anyway.
+        let nothing = encode_command(&Command::Tick);
+        let outcome = self.proposer.propose_again(request, nothing, deadline);
+        read(outcome.await)
+    }
+}
+
+fn read(outcome: Outcome) -> Result<Reply, DeskError> {
+    match outcome {
+        Outcome::Committed(reply) => match decode_reply(&reply) {
+            Some(Reply::Refused(Refusal::Forgotten)) => Err(DeskError::Forgotten),
+            reply => reply.ok_or(DeskError::Unreadable),
+        },
+        Outcome::NoQuorum => Err(DeskError::NoQuorum),
+        Outcome::Unknown(request) => Err(DeskError::Unknown(request)),
     }
 }

@@ -16,6 +16,7 @@
 //! | [`wake`] | wake-ups from apply, coalesced |
 //! | [`follow`] | wake-ups reach the actors; calls without one get one |
 //! | [`steward`] | announcing life, declaring the dead, ticks, comparison of hashes |
+//! | [`withdrawal`] | taking back what was refused before its outcome was known |
 //! | [`gate`] | admission: how much may be alive at once |
 //! | [`limits`] | every bound in one place |
 
@@ -29,3 +30,4 @@ pub mod ports;
 pub mod steward;
 pub mod switchboard;
 pub mod wake;
+pub mod withdrawal;

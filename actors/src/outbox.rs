@@ -29,8 +29,7 @@ pub struct Outbox {
 impl Outbox {
     /// Notes what was seen now.
     pub fn push(&mut self, observation: Observation) {
-        let at = Instant::now();
-        self.noted.push(Noted { at, observation });
+        self.noted.push(Noted::now(observation));
     }
 
     /// True while a proposal is under way.
@@ -88,6 +87,12 @@ impl Outbox {
 }
 
 impl Noted {
+    /// What was seen now.
+    pub fn now(observation: Observation) -> Self {
+        let at = Instant::now();
+        Self { at, observation }
+    }
+
     /// True for the end of a leg.
     pub fn is_end(&self) -> bool {
         self.ended().is_some()

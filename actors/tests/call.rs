@@ -96,6 +96,16 @@ impl Proposer for Door {
             Outcome::Committed(self.0.commit(command))
         })
     }
+
+    fn propose_again(
+        &self,
+        _request: RequestId,
+        command: Vec<u8>,
+        deadline: Duration,
+    ) -> ProposeFuture<'_> {
+        // Whatever is proposed here is committed at once or not at all.
+        self.propose(command, deadline)
+    }
 }
 
 /// Says what it is asked to do.

@@ -62,6 +62,16 @@ impl Proposer for Door {
     fn propose(&self, command: Vec<u8>, _deadline: Duration) -> ProposeFuture<'_> {
         Box::pin(async move { Outcome::Committed(self.0.commit(command)) })
     }
+
+    fn propose_again(
+        &self,
+        _request: RequestId,
+        command: Vec<u8>,
+        deadline: Duration,
+    ) -> ProposeFuture<'_> {
+        // Whatever is proposed here is committed at once or not at all.
+        self.propose(command, deadline)
+    }
 }
 
 /// The second life of a leader, to whom this life of everybody else is over.

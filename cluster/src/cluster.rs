@@ -19,6 +19,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::SteadyClock;
 use crate::config::ClusterConfig;
 use crate::core::{self, Core};
 use crate::error::{CallError, MemberError, OpenError, StoreError};
@@ -224,17 +225,10 @@ impl Cluster {
         })
     }
 
-    /// Proposes `command` again under the id of an earlier [`Outcome::Unknown`], to learn
-    /// what became of it; the machine answers a repeated id from its window.
-    pub async fn propose_again(
-        &self,
-        request: RequestId,
-        command: Vec<u8>,
-        deadline: Duration,
-    ) -> Outcome {
-        let core = self.core.clone();
-        let again = self.run(async move { core.propose_again(request, command, deadline).await });
-        again.await.unwrap_or(Outcome::Unknown(request))
+    /// The clock by which this node would stamp an entry, ms since 1970 UTC: the machine's,
+    /// without the first seconds after a leap.
+    pub fn clock_ms(&self) -> u64 {
+        self.core.clock.now_ms()
     }
 
     /// Who leads, as this node knows it.
@@ -417,6 +411,20 @@ impl Proposer for Cluster {
     fn propose(&self, command: Vec<u8>, deadline: Duration) -> ProposeFuture<'_> {
         Box::pin(async move { self.propose_indexed(command, deadline).await.0 })
     }
+
+    fn propose_again(
+        &self,
+        request: RequestId,
+        command: Vec<u8>,
+        deadline: Duration,
+    ) -> ProposeFuture<'_> {
+        let core = self.core.clone();
+        Box::pin(async move {
+            let again =
+                self.run(async move { core.propose_again(request, command, deadline).await });
+            again.await.unwrap_or(Outcome::Unknown(request))
+        })
+    }
 }
 
 /// Locks `data_dir` for this process, as long as the file lives.
@@ -534,6 +542,7 @@ async fn start(
         transport,
         peers: Arc::new(Peers::new(events.clone())),
         leases: Leases::new(config.timing.lease),
+        clock: SteadyClock::default(),
         events,
         handler: arc_swap::ArcSwapOption::empty(),
         pump,

@@ -14,6 +14,7 @@ use strowger_core::ports::{IncarnationNumber, NodeNumber};
 use tokio::sync::{broadcast, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::SteadyClock;
 use crate::cluster::PeerHandler;
 use crate::config::ClusterConfig;
 use crate::event::{ClusterEvent, ClusterFigures, Liveness, StandAside};
@@ -49,6 +50,7 @@ pub struct Core {
     pub transport: Arc<Transport>,
     pub peers: Arc<Peers>,
     pub leases: Leases,
+    pub clock: SteadyClock,
     pub events: broadcast::Sender<ClusterEvent>,
     pub handler: ArcSwapOption<Arc<dyn PeerHandler>>,
     pub pump: mpsc::Sender<Waiting>,
@@ -220,26 +222,60 @@ impl Core {
         }
     }
 
-    /// Waits until all is applied that `leader` has in its log; false when that takes too long.
-    async fn catches_up(&self, leader: NodeNumber) -> bool {
+    /// Waits until all is applied that the leader had in its log when it granted the first lease
+    /// after the gap; false when that takes too long, and the wait goes on with the next grant.
+    async fn catches_up(&self, gap: &mut Option<Gap>, granted: Granted) -> bool {
         let patience = self.leases.length() / 2;
-        let asked = self
-            .transport
-            .ask::<_, Position>(leader, Kind::Position, &(), patience);
-        let Ok(Position(end)) = asked.await else {
-            return false;
+        // Who has granted without a break since has declared this node down at no time since.
+        let unbroken =
+            |gap: &Gap| gap.leader == granted.leader && granted.sent.since(gap.until).is_zero();
+        let end = match gap.take_if(|gap| unbroken(gap)) {
+            Some(gap) => gap.end,
+            None => {
+                let (leader, kind) = (granted.leader, Kind::Position);
+                let asked = self
+                    .transport
+                    .ask::<_, Position>(leader, kind, &(), patience);
+                let Ok(Position(end)) = asked.await else {
+                    return false;
+                };
+                end.map_or(0, |id| id.index)
+            }
         };
-        let end = end.map_or(0, |id| id.index);
         let mut applied = self.outputs.applied.subscribe();
         let reached = tokio::time::timeout(patience, applied.wait_for(|applied| *applied >= end));
-        matches!(reached.await, Ok(Ok(_)))
+        let reached = matches!(reached.await, Ok(Ok(_)));
+        *gap = (!reached).then(|| Gap {
+            leader: granted.leader,
+            end,
+            until: granted.sent.plus(granted.remaining),
+        });
+        reached
     }
+}
+
+/// A lease that was granted.
+struct Granted {
+    leader: NodeNumber,
+    sent: BootTime,
+    remaining: Duration,
+}
+
+/// A time without a lease that is over for the leader, and not yet for this node.
+struct Gap {
+    /// Who has granted since.
+    leader: NodeNumber,
+    /// What has to be applied before this node acts again.
+    end: u64,
+    /// When the last grant ends.
+    until: BootTime,
 }
 
 /// Asks the leader for leases and compares clocks with it. A node that stands aside asks
 /// no more: its lease runs out, and it can be declared down. One that had lost its lease acts
 /// again when it knows all that was decided meanwhile, perhaps that it is down.
 pub async fn renew_leases(core: Arc<Core>) {
+    let mut gap = None;
     let mut pause = tokio::time::interval(limits::LEASE_RENEWAL);
     pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -250,6 +286,8 @@ pub async fn renew_leases(core: Arc<Core>) {
         if core.stood_aside.lock().is_some() {
             return;
         }
+        // Whoever leads next has to have seen what its clock did before.
+        core.clock.now_ms();
         let Some(leader) = core.leader().filter(|leader| *leader != core.node) else {
             continue;
         };
@@ -278,7 +316,12 @@ pub async fn renew_leases(core: Arc<Core>) {
         let offset = i64::try_from(ours).unwrap_or(0) - i64::try_from(answer.wall_ms).unwrap_or(0);
         let remaining = Duration::from_millis(answer.remaining_ms);
         let regains = !remaining.is_zero() && !core.leases.valid(sent);
-        if !regains || core.catches_up(leader).await {
+        let granted = Granted {
+            leader,
+            sent,
+            remaining,
+        };
+        if !regains || core.catches_up(&mut gap, granted).await {
             core.leases.granted(sent, remaining, offset);
         }
         core.leases.heard(Duration::from_millis(answer.lease_ms));

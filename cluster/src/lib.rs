@@ -14,12 +14,14 @@
 //! | `raft` | the only place that names the Raft library |
 //! | `transport` | mutually authenticated QUIC between the nodes |
 //! | `liveness` | death watch, leases, forced elections, clock offsets |
+//! | `clock` | the wall clock as the log is to know it |
 //! | `admission`, `membership` | who may enter, who votes |
 //! | `vouch` | nodes that have forgotten what they acknowledged take no part |
 //! | [`copy`] | all rows as of one entry, taken while the node goes on |
 //! | [`offline`] | examining, founding and recovering the data of a node that does not run |
 
 mod admission;
+mod clock;
 pub mod cluster;
 pub mod config;
 pub mod copy;

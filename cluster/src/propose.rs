@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::core::Core;
 use crate::error::CallError;
 use crate::limits;
-use crate::raft::{Data, OwnCommand, OwnReply, Payload, Replies, wall_clock_ms};
+use crate::raft::{Data, OwnCommand, OwnReply, Payload, Replies};
 use crate::transport::wire::Kind;
 
 /// What became of one attempt.
@@ -69,7 +69,7 @@ impl Core {
         self.propose_as(Proposal { request, command }, until).await
     }
 
-    /// Proposes `command` again under `request`.
+    /// Proposes `command` under the id of an earlier proposal.
     pub async fn propose_again(
         &self,
         request: RequestId,
@@ -176,7 +176,7 @@ impl Core {
     /// A command of the cluster itself, on the leader.
     pub async fn own_here(&self, command: OwnCommand) -> Option<OwnReply> {
         let payload = Payload::Own {
-            stamp_ms: wall_clock_ms(),
+            stamp_ms: self.clock.now_ms(),
             command,
         };
         let write = self.raft.client_write(Data(Arc::new(payload)));
@@ -273,7 +273,7 @@ async fn append(core: &Core, proposals: Vec<Proposal>) -> Result<Vec<Answer>, An
     }
     let count = proposals.len();
     let payload = Payload::Batch {
-        stamp_ms: wall_clock_ms(),
+        stamp_ms: core.clock.now_ms(),
         proposals,
     };
     let write = core.raft.client_write(Data(Arc::new(payload)));

@@ -270,6 +270,16 @@ pub trait Proposer: Send + Sync + 'static {
     /// Proposes one encoded command. Resolves when it is applied here or on the
     /// leader, or when `deadline` has passed.
     fn propose(&self, command: Vec<u8>, deadline: Duration) -> ProposeFuture<'_>;
+
+    /// Proposes one encoded command under the id of an earlier [`Outcome::Unknown`]. Of all that
+    /// is proposed under one id the first to be committed counts, and every other is answered
+    /// with its reply. Never [`Outcome::NoQuorum`]: the earlier one may have been appended.
+    fn propose_again(
+        &self,
+        request: RequestId,
+        command: Vec<u8>,
+        deadline: Duration,
+    ) -> ProposeFuture<'_>;
 }
 
 /// A shared proposer.

@@ -23,7 +23,7 @@ use crate::event::{ClusterEvent, Liveness};
 use crate::limits;
 
 /// A moment on the clock that runs through suspend (`CLOCK_BOOTTIME`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BootTime(Duration);
 
 impl BootTime {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use strowger_actors::desk::DeskError;
 use strowger_actors::gate::Pass;
+use strowger_actors::withdrawal::Withdrawal;
 use strowger_core::call::Caller;
 use strowger_core::ids::TenantId;
 use strowger_core::number::E164;
@@ -46,7 +47,8 @@ pub fn admit(shared: &Arc<Shared>, invite: IncomingInvite) {
             let response = invite
                 .response(488)
                 .with(HeaderName::Other("Warning".into()), warning);
-            return invite.reject(&response);
+            invite.reject(&response);
+            return;
         }
     };
     let Some((tenant, site)) = auth::tenant_of(shared, invite.request()) else {
@@ -157,7 +159,23 @@ async fn commit(shared: Arc<Shared>, invite: IncomingInvite, admitted: Admitted)
             debug!(?other, "a call was not admitted");
             refuse(invite, 503, Some(41));
         }
-        Err(DeskError::NoQuorum | DeskError::Unknown) => refuse(invite, 503, Some(41)),
+        Err(DeskError::Unknown(request)) => {
+            let response = refusal(invite.response(503), 503, Some(41));
+            let refusal_known = invite.reject(&response);
+            let withdrawal = Withdrawal {
+                desk: shared.desk.clone(),
+                state: shared.state.clone(),
+                request,
+                refusal_known,
+                pass: admitted.pass,
+            };
+            if let Some(call) = withdrawal.carry_out().await
+                && let Some(switchboard) = shared.switchboard()
+            {
+                switchboard.open(call, shared.gate.enter()).await;
+            }
+        }
+        Err(DeskError::NoQuorum) => refuse(invite, 503, Some(41)),
         Err(_) => {
             warn!("a reply to a new call cannot be read");
             refuse(invite, 500, Some(41));

@@ -3,7 +3,7 @@
 //! lease.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use strowger_actors::steward::{LOOK, PROPOSE, Standing, Steward};
 use strowger_cluster::{Cluster, Liveness};
@@ -50,7 +50,7 @@ impl Standing for Member {
     }
 
     fn now(&self) -> TimeMs {
-        wall_clock()
+        TimeMs(self.0.clock_ms())
     }
 
     fn stand_aside(&self, index: u64) {
@@ -102,7 +102,7 @@ async fn hours(shared: Arc<Shared>) {
         }
         let (now, sites) = {
             let state = shared.state.read();
-            let now = state.meta.now.max(wall_clock());
+            let now = state.meta.now.max(TimeMs(shared.cluster.clock_ms()));
             let ripe = |tenant: &TenantId| {
                 let mut own = state.hours.values().filter(|row| row.tenant == *tenant);
                 own.any(|row| row.times.until.since(now) < limits::HOURS_LEFT_MIN_MS)
@@ -151,11 +151,4 @@ async fn lease(shared: Arc<Shared>) {
             }
         }
     }
-}
-
-fn wall_clock() -> TimeMs {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    TimeMs(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

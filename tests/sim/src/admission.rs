@@ -1,16 +1,19 @@
 //! A caller's INVITE becomes a committed call with an actor, or is refused: what the daemon's
 //! admission does, without SIP.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use strowger_actors::desk::DeskError;
 use strowger_actors::ports::LegEvent;
+use strowger_actors::withdrawal::Withdrawal;
 use strowger_core::call::{Caller, Cause};
 use strowger_core::ids::{Extension, NodeId};
 use strowger_core::state::command::{CallArrived, Command, Reply};
 
 use crate::exchange::{Entry, FromExchange, checkpoint};
-use crate::node::Lived;
+use crate::node::{Lived, Refusal};
 use crate::site;
 use crate::world::{Sim, World};
 
@@ -125,7 +128,23 @@ async fn admit(lived: Lived, far: u64) {
             lived.sim.world().opened(lived.node, lived.life, leg);
         }
         Ok(Reply::CallRefused(cause)) => refuse(&lived, far, cause.status),
-        Ok(_) | Err(DeskError::NoQuorum | DeskError::Unknown) => refuse(&lived, far, 503),
+        Err(DeskError::Unknown(request)) => {
+            let refusal_known = Arc::<AtomicBool>::default();
+            refuse_noting(&lived, far, 503, Arc::clone(&refusal_known));
+            let own = lived.with(|life| (life.state.clone(), life.gate.clone()));
+            let Some((state, gate)) = own else { return };
+            let withdrawal = Withdrawal {
+                desk: desk.clone(),
+                state,
+                request,
+                refusal_known,
+                pass,
+            };
+            if let Some(call) = withdrawal.carry_out().await {
+                board.open(call, gate.enter()).await;
+            }
+        }
+        Ok(_) | Err(DeskError::NoQuorum) => refuse(&lived, far, 503),
         Err(_) => refuse(&lived, far, 500),
     }
 }
@@ -138,9 +157,14 @@ fn say(lived: &Lived, far: u64, message: FromExchange) {
 }
 
 fn refuse(lived: &Lived, far: u64, status: u16) {
+    refuse_noting(lived, far, status, Arc::default());
+}
+
+/// Sets `known` once the far end has acknowledged it.
+fn refuse_noting(lived: &Lived, far: u64, status: u16, known: Arc<AtomicBool>) {
     lived.with(|life| {
         life.admitting.remove(&far);
-        life.refused.insert(far, status);
+        life.refused.insert(far, Refusal { status, known });
     });
     say(lived, far, FromExchange::Final(status));
 }

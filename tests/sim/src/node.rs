@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use strowger_actors::call::CallContext;
@@ -112,7 +113,7 @@ pub struct Life {
     /// INVITEs whose calls are being committed, by far end.
     pub admitting: BTreeSet<u64>,
     /// INVITEs that were refused, and how: who repeats one hears the same again.
-    pub refused: BTreeMap<u64, u16>,
+    pub refused: BTreeMap<u64, Refusal>,
     waits: BTreeMap<u64, oneshot::Sender<Answer>>,
     tokens: u64,
     sequence: u64,
@@ -227,6 +228,13 @@ impl World {
     }
 }
 
+/// How an INVITE was refused.
+pub struct Refusal {
+    pub status: u16,
+    /// Set once the far end has acknowledged it.
+    pub known: Arc<AtomicBool>,
+}
+
 /// The way of one life's commands to agreement.
 struct Door(Lived);
 
@@ -256,10 +264,32 @@ impl Door {
     }
 }
 
+impl Door {
+    async fn propose_as(&self, proposal: Proposal, deadline: Duration) -> Outcome {
+        let until = Instant::now() + deadline;
+        let request = proposal.request;
+        let mut perhaps = false;
+        loop {
+            match self.attempt(proposal.clone(), until).await {
+                Some(Answer::Applied(reply)) => return Outcome::Committed(reply),
+                Some(Answer::NotAppended) => {}
+                None => perhaps = true,
+            }
+            if Instant::now() + RETRY_PAUSE >= until {
+                return if perhaps {
+                    Outcome::Unknown(request)
+                } else {
+                    Outcome::NoQuorum
+                };
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+}
+
 impl Proposer for Door {
     fn propose(&self, command: Vec<u8>, deadline: Duration) -> ProposeFuture<'_> {
         Box::pin(async move {
-            let until = Instant::now() + deadline;
             let sequence = self.0.with(|life| {
                 life.sequence += 1;
                 life.sequence
@@ -272,22 +302,24 @@ impl Proposer for Door {
                 incarnation: self.0.life,
                 sequence,
             };
-            let proposal = Proposal { request, command };
-            let mut perhaps = false;
-            loop {
-                match self.attempt(proposal.clone(), until).await {
-                    Some(Answer::Applied(reply)) => return Outcome::Committed(reply),
-                    Some(Answer::NotAppended) => {}
-                    None => perhaps = true,
-                }
-                if Instant::now() + RETRY_PAUSE >= until {
-                    return if perhaps {
-                        Outcome::Unknown(request)
-                    } else {
-                        Outcome::NoQuorum
-                    };
-                }
-                tokio::time::sleep(RETRY_PAUSE).await;
+            self.propose_as(Proposal { request, command }, deadline)
+                .await
+        })
+    }
+
+    fn propose_again(
+        &self,
+        request: RequestId,
+        command: Vec<u8>,
+        deadline: Duration,
+    ) -> ProposeFuture<'_> {
+        Box::pin(async move {
+            match self
+                .propose_as(Proposal { request, command }, deadline)
+                .await
+            {
+                Outcome::NoQuorum => Outcome::Unknown(request),
+                outcome => outcome,
             }
         })
     }

@@ -2,6 +2,7 @@
 //! to take it up, or nowhere; and what is said to far ends of calls that are gone.
 
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 
 use strowger_core::call::LegRow;
 use strowger_core::ids::{LegId, NodeId};
@@ -78,7 +79,12 @@ impl World {
             return self.signal(node, life, leg, message);
         }
         let admitting = own.admitting.contains(&far);
-        let refused = own.refused.get(&far).copied();
+        let refused = own.refused.get(&far).map(|refusal| refusal.status);
+        if matches!(message, FromPhone::AckRefusal)
+            && let Some(refusal) = own.refused.get(&far)
+        {
+            refusal.known.store(true, Ordering::Release);
+        }
         match message {
             FromPhone::Invite if admitting => return,
             FromPhone::Invite => {

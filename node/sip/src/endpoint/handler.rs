@@ -9,6 +9,7 @@ use crate::transport::Flow;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 /// The daemon's side. Every call is made on a receiving task: it must not block. `send_via` is
 /// called under locks and must only pass the bytes on.
@@ -154,10 +155,13 @@ impl IncomingInvite {
         final_response(&self.core, &self.request, status)
     }
 
-    /// Refuses the call before it is a leg (challenge, overload).
-    pub fn reject(mut self, response: &Response) {
+    /// Refuses the call before it is a leg (challenge, overload). What is returned is set once
+    /// the caller has acknowledged that: until then he may still wait for an answer.
+    pub fn reject(mut self, response: &Response) -> Arc<AtomicBool> {
         self.settled = true;
+        let known = self.core.table.refusal_known(&self.key);
         self.core.answer(&self.key, response);
+        known
     }
 
     /// Makes the call a leg. When the caller has cancelled meanwhile, the leg is made and

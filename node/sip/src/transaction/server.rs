@@ -10,6 +10,7 @@ use crate::token::LegToken;
 use crate::transport::Flow;
 use bytes::Bytes;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +70,8 @@ pub(crate) struct ServerTx {
     pub(super) cancelled: bool,
     /// Call-ID, From tag and CSeq, for finding merged requests.
     pub(super) identity: Option<u64>,
+    /// Set once our refusal of the INVITE is acknowledged.
+    pub(super) refusal_known: Arc<AtomicBool>,
 }
 
 impl ServerTx {
@@ -87,6 +90,7 @@ impl ServerTx {
             leg: None,
             cancelled: false,
             identity,
+            refusal_known: Arc::default(),
         }
     }
 
@@ -164,6 +168,7 @@ impl ServerTx {
             State::Accepted => Acked::Success,
             State::Completed => {
                 self.state = State::Confirmed;
+                self.refusal_known.store(true, Ordering::Release);
                 self.last = None;
                 if self.flow.protocol.is_reliable() {
                     return Acked::Over;

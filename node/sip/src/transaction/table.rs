@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 #[derive(Default)]
 struct Shard {
@@ -180,6 +180,13 @@ impl Table {
             }
             (None, None) => Cancelled::TooLate,
         }
+    }
+
+    /// What is set once the refusal of an INVITE is acknowledged.
+    pub(crate) fn refusal_known(&self, key: &Key) -> Arc<AtomicBool> {
+        let shard = self.shard(key).lock();
+        let server = shard.servers.get(key);
+        server.map_or_else(Arc::default, |server| Arc::clone(&server.refusal_known))
     }
 
     /// Drops a server transaction that will never be answered here.

@@ -24,7 +24,7 @@ pub const AGENT_HZ: u32 = 700;
 /// Who is heard was heard within this time.
 const HEARD: Duration = Duration::from_millis(500);
 /// Calls that ended so long ago have been counted, and are forgotten.
-const KEPT: Duration = Duration::from_secs(60);
+const KEPT: Duration = Duration::from_secs(300);
 /// How long a caller waits to be answered before he tries another node.
 const ANSWER: Duration = Duration::from_secs(3);
 /// An agent has served a caller after so many packets of his, and gives one up whom he does
