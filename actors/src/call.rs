@@ -14,9 +14,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use strowger_core::call::{CallRow, Cause, LegRole, LegRow, Seen, Stage};
 use strowger_core::ids::{CallId, LegId, NodeId};
 use strowger_core::ivr::speech::{Announcement, Key};
-use strowger_core::outstanding::{
-    Audio, CallObserved, Effect, LegObserved, Phase, outstanding, whispered,
-};
+use strowger_core::outstanding::{Audio, CallObserved, Effect, Phase, outstanding, whispered};
 use strowger_core::state::SharedState;
 use strowger_core::state::command::{Observation, Refusal, Reply};
 use tokio::time::Instant;
@@ -161,7 +159,7 @@ impl Actor for CallActor {
             CallMessage::Look => {}
             CallMessage::Leg(leg, event) => state.leg_event(leg, event, &myself),
             CallMessage::Admitted(leg) => {
-                state.observed.legs.insert(leg, LegObserved::default());
+                state.observed.legs.entry(leg).or_default();
             }
             CallMessage::Proposed(tenure, result) if tenure == state.tenure => {
                 state.proposed(result, &myself);

@@ -53,6 +53,12 @@ pub trait Standing: Send + Sync + 'static {
     /// out: 0 when that life was never learnt, `None` while it may act.
     fn over(&self, node: NodeId) -> Option<IncarnationNumber>;
 
+    /// `node` must not gain the right to act while its end is proposed, from `begins` to the next
+    /// call.
+    fn declares(&self, node: NodeId, begins: bool) {
+        let _ = (node, begins);
+    }
+
     /// The wall clock of this node.
     fn now(&self) -> TimeMs;
 
@@ -120,19 +126,28 @@ impl Steward {
             up.map(|node| (node.id, node.incarnation)).collect()
         };
         for (node, incarnation) in up.into_iter().filter(|(node, _)| *node != self.node) {
-            let Some(dead) = self.standing.over(node) else {
-                continue;
-            };
-            // The end of an older life says nothing of this one. That of a later one does: it may
-            // have come and gone before it was up, and until then the rows knew nothing of it.
-            if dead != 0 && dead < incarnation {
-                continue;
+            if self.standing.over(node).is_some() {
+                self.standing.declares(node, true);
+                self.declare_over(node, incarnation).await;
+                self.standing.declares(node, false);
             }
-            info!(%node, incarnation, "declaring a node down");
-            let command = Command::NodeDown { node, incarnation };
-            if let Err(why) = self.desk.propose(&command, DECLARE).await {
-                debug!(%node, %why, "the node is not declared down yet");
-            }
+        }
+    }
+
+    /// Declares a node down if this life of it is over.
+    async fn declare_over(&self, node: NodeId, incarnation: IncarnationNumber) {
+        let Some(dead) = self.standing.over(node) else {
+            return;
+        };
+        // The end of an older life says nothing of this one. That of a later one does: it may
+        // have come and gone before it was up, and until then the rows knew nothing of it.
+        if dead != 0 && dead < incarnation {
+            return;
+        }
+        info!(%node, incarnation, "declaring a node down");
+        let command = Command::NodeDown { node, incarnation };
+        if let Err(why) = self.desk.propose(&command, DECLARE).await {
+            debug!(%node, %why, "the node is not declared down yet");
         }
     }
 

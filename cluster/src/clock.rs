@@ -2,7 +2,8 @@
 //!
 //! The log's time never falls, so a clock that leaps ahead on a leader would expire what is not
 //! due and then hold the log's time still for as long as the leap was. A leap is not followed at
-//! once: when this clock alone leapt, its node has lost the lead by the time it would be.
+//! once: a node whose clock alone leapt has handed over by the time it would be, and stands last
+//! for election.
 
 use std::time::Duration;
 

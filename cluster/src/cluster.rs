@@ -251,6 +251,12 @@ impl Cluster {
         self.core.liveness(node)
     }
 
+    /// As leader: `node` is granted no lease while its end is proposed, from `begins` to the next
+    /// call. Whether it is over has to be looked at in between.
+    pub fn declares(&self, node: NodeNumber, begins: bool) {
+        self.core.peers.declares(node, begins);
+    }
+
     /// Events from now on.
     pub fn events(&self) -> broadcast::Receiver<ClusterEvent> {
         self.core.events.subscribe()

@@ -185,17 +185,15 @@ impl Core {
 
     /// Answers a request for a lease.
     pub fn grant(&self, from: NodeNumber, request: &LeaseRequest) -> LeaseAnswer {
-        let declared = self.peers.is_being_declared(from);
-        let remaining = if declared || self.stood_aside.lock().is_some() {
-            Duration::ZERO
-        } else {
+        let heard = self.peers.unless_declared(from, request.incarnation, || {
+            if self.stood_aside.lock().is_some() {
+                return Duration::ZERO;
+            }
             let now = BootTime::now();
             self.confirm_alone(now);
             self.leases.grant(from, request.offset_ms, now)
-        };
-        if !declared {
-            self.peers.alive(from, request.incarnation);
-        }
+        });
+        let remaining = heard.unwrap_or_default();
         LeaseAnswer {
             remaining_ms: u64::try_from(remaining.as_millis()).unwrap_or(0),
             lease_ms: u64::try_from(self.leases.length().as_millis()).unwrap_or(0),
@@ -226,9 +224,9 @@ impl Core {
     /// after the gap; false when that takes too long, and the wait goes on with the next grant.
     async fn catches_up(&self, gap: &mut Option<Gap>, granted: Granted) -> bool {
         let patience = self.leases.length() / 2;
-        // Who has granted without a break since has declared this node down at no time since.
-        let unbroken =
-            |gap: &Gap| gap.leader == granted.leader && granted.sent.since(gap.until).is_zero();
+        // What was answered before the last grant ended was granted before: the leader has found
+        // no lease of this node over since the first.
+        let unbroken = |gap: &Gap| gap.leader == granted.leader && granted.answered <= gap.until;
         let end = match gap.take_if(|gap| unbroken(gap)) {
             Some(gap) => gap.end,
             None => {
@@ -258,6 +256,7 @@ impl Core {
 struct Granted {
     leader: NodeNumber,
     sent: BootTime,
+    answered: BootTime,
     remaining: Duration,
 }
 
@@ -310,15 +309,17 @@ pub async fn renew_leases(core: Arc<Core>) {
             () = core.led_by_another(leader) => continue,
         };
         let Ok(answer) = answer else { continue };
-        let travel = BootTime::now().since(sent);
+        let answered = BootTime::now();
+        let travel = answered.since(sent);
         // The leader read its clock about half way.
         let ours = sent_wall.saturating_add(u64::try_from(travel.as_millis() / 2).unwrap_or(0));
         let offset = i64::try_from(ours).unwrap_or(0) - i64::try_from(answer.wall_ms).unwrap_or(0);
         let remaining = Duration::from_millis(answer.remaining_ms);
-        let regains = !remaining.is_zero() && !core.leases.valid(sent);
+        let regains = !remaining.is_zero() && !core.leases.valid(answered);
         let granted = Granted {
             leader,
             sent,
+            answered,
             remaining,
         };
         if !regains || core.catches_up(&mut gap, granted).await {
@@ -424,6 +425,7 @@ fn watch_members(
 pub async fn judge_silence(core: Arc<Core>) {
     let mut pause = tokio::time::interval(limits::LEASE_MARGIN);
     let mut alarmed = BTreeSet::new();
+    let mut handed_over: Option<Instant> = None;
     loop {
         tokio::select! {
             () = core.stop.cancelled() => return,
@@ -457,9 +459,12 @@ pub async fn judge_silence(core: Arc<Core>) {
                 let _ = core
                     .events
                     .send(ClusterEvent::ClockOffset { node, offset_ms });
-                if node == core.node {
-                    step_down(&core).await;
-                }
+            }
+            let off = offset_ms.abs() > limits::CLOCK_OFFSET_MAX_MS;
+            let tried = |at: Instant| at.elapsed() < limits::HAND_OVER_AGAIN;
+            if off && node == core.node && !handed_over.is_some_and(tried) {
+                handed_over = Some(Instant::now());
+                step_down(&core).await;
             }
         }
     }

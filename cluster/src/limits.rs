@@ -107,9 +107,12 @@ pub const POSITION_TIMEOUT: Duration = Duration::from_millis(25);
 /// A clock further than this from the majority raises an alarm and may not lead.
 pub const CLOCK_OFFSET_MAX_MS: i64 = 500;
 
+/// A leader whose clock is off tries so often to hand over.
+pub const HAND_OVER_AGAIN: Duration = Duration::from_millis(500);
+
 /// A clock that leapt by more than that is believed after so long. A leader whose clock alone
-/// leapt has been found out by then and leads no more; where most clocks leap, or there are too
-/// few to compare, the leap stands.
+/// leapt has been found out by then and has handed over, if there is anybody to hand over to;
+/// where most clocks leap, or there are too few to compare, the leap stands.
 pub const CLOCK_LEAP_BELIEVED: Duration = Duration::from_secs(2);
 
 /// How often a node that starts asks its peers to vouch for it.

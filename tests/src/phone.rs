@@ -76,6 +76,11 @@ impl Phone {
         self.core.withhold_acks(withheld);
     }
 
+    /// From now on calls begin without an offer, and the ACK answers that of the exchange.
+    pub fn offer_late(&self) {
+        self.core.offer_late();
+    }
+
     /// What to do with re-INVITEs from now on (at first: take them).
     pub fn set_changes(&self, changes: Changes) {
         self.core.lock().changes = changes;

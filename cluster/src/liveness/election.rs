@@ -39,6 +39,7 @@ pub async fn after_death(core: Arc<Core>, dead: NodeNumber) {
         return;
     }
     let mine = core.log.last();
+    let count = voters.len();
     let others = voters
         .into_iter()
         .filter(|voter| *voter != dead && *voter != core.node);
@@ -59,7 +60,9 @@ pub async fn after_death(core: Arc<Core>, dead: NodeNumber) {
         Err(_) => *voter < core.node && matches!(core.liveness(*voter), Liveness::Alive { .. }),
     })
     .count();
-    let turn = u32::try_from(ahead).unwrap_or(u32::MAX);
+    // Whose clock was off the last leader's lets the others go first.
+    let off = core.leases.own_offset().abs() > limits::CLOCK_OFFSET_MAX_MS;
+    let turn = u32::try_from(ahead + if off { count } else { 0 }).unwrap_or(u32::MAX);
     tokio::time::sleep(limits::ELECTION_STAGGER.saturating_mul(turn)).await;
     if core.raft.metrics().borrow_watched().vote != vote {
         return;

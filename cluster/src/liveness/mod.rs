@@ -57,6 +57,9 @@ pub struct Peers {
     watched: Mutex<BTreeSet<NodeNumber>>,
     /// When leases were found to have run out.
     over_since: Mutex<HashMap<NodeNumber, Instant>>,
+    /// Whose end is being proposed. Held while a lease is granted: either the proposer sees that
+    /// its node is alive again, or the node is granted none.
+    declaring: Mutex<BTreeSet<NodeNumber>>,
     events: broadcast::Sender<ClusterEvent>,
 }
 
@@ -68,6 +71,7 @@ impl Peers {
             incarnations: Mutex::default(),
             watched: Mutex::default(),
             over_since: Mutex::default(),
+            declaring: Mutex::default(),
             events,
         }
     }
@@ -156,8 +160,35 @@ impl Peers {
         });
     }
 
+    /// `node` is granted no lease from now on until this is called again: its end is proposed, if
+    /// it is over still.
+    pub fn declares(&self, node: NodeNumber, begins: bool) {
+        let mut declaring = self.declaring.lock();
+        if begins {
+            declaring.insert(node);
+        } else {
+            declaring.remove(&node);
+        }
+    }
+
+    /// `node` asks for a lease in this life and is heard, unless it is being declared down.
+    pub fn unless_declared<T>(
+        &self,
+        node: NodeNumber,
+        incarnation: IncarnationNumber,
+        grant: impl FnOnce() -> T,
+    ) -> Option<T> {
+        let declaring = self.declaring.lock();
+        if declaring.contains(&node) || self.is_being_declared(node) {
+            return None;
+        }
+        let granted = grant();
+        self.alive(node, incarnation);
+        Some(granted)
+    }
+
     /// True while `node` is being declared down because its lease ran out.
-    pub fn is_being_declared(&self, node: NodeNumber) -> bool {
+    fn is_being_declared(&self, node: NodeNumber) -> bool {
         let since = self.over_since.lock().get(&node).copied();
         let still = matches!(
             self.liveness(node),
@@ -240,6 +271,21 @@ mod tests {
             certain: true,
         };
         assert_eq!(peers.liveness(4), Some(dead));
+    }
+
+    #[test]
+    fn who_is_being_declared_down_is_granted_nothing_until_that_is_known() {
+        let peers = peers();
+        let grant = || peers.unless_declared(2, 5, || ()).is_some();
+        assert!(grant());
+        peers.lease_over(2);
+        peers.over_since.lock().clear();
+        peers.declares(2, true);
+        assert!(!grant(), "its end is proposed");
+        assert!(matches!(peers.liveness(2), Some(Liveness::Dead { .. })));
+        peers.declares(2, false);
+        assert!(grant());
+        assert_eq!(peers.liveness(2), Some(Liveness::Alive { incarnation: 5 }));
     }
 
     #[test]

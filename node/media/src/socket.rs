@@ -253,6 +253,11 @@ impl SendBatch {
         true
     }
 
+    /// Empties the batch; nothing is written.
+    pub(crate) fn clear(&mut self) {
+        self.count = 0;
+    }
+
     /// Writes everything and empties the batch. Returns the number the system did not take;
     /// those are lost, as late audio is worth nothing.
     pub(crate) fn flush(&mut self, socket: &UdpSocket) -> usize {

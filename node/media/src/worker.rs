@@ -148,6 +148,8 @@ struct Worker {
     free: Vec<usize>,
     slots: HashMap<LegKey, usize>,
     schedule: Schedule,
+    /// The leg whose tick runs.
+    ticking: Option<usize>,
     clock: NtpClock,
     next_slow: Instant,
     receive: ReceiveBatch,
@@ -183,6 +185,7 @@ impl Worker {
             free: Vec::new(),
             slots: HashMap::new(),
             schedule: Schedule::new(now),
+            ticking: None,
             clock: NtpClock::new(),
             next_slow: now + limits::SLOW_ROUND,
             receive: ReceiveBatch::new(),
@@ -493,22 +496,33 @@ impl Worker {
         if leg.due != Some(tick) {
             return;
         }
+        self.ticking = Some(slot);
         leg.tick(now, &self.rules, &mut self.send, &mut self.sink);
         leg.flush(&mut self.send, &mut self.sink);
+        self.ticking = None;
         leg.due = leg.active().then(|| tick + leg.period());
         if let Some(due) = leg.due {
             self.schedule.enter_again(slot, due);
         }
     }
 
-    /// Enters whoever has something to send: an abandoned round takes its ticks with it.
+    /// After an abandoned round, which takes the ticks it had begun with it: enters whoever has
+    /// something to send, and ends what the leg was playing in whose tick it was abandoned.
     fn enter_all(&mut self, now: Instant) {
+        self.send.clear();
+        if let Some(slot) = self.ticking.take()
+            && let Some(Some(leg)) = self.legs.get_mut(slot)
+        {
+            leg.stop_playing(true, &mut self.sink);
+        }
         self.schedule.clear();
-        let due = self.schedule.soon(now);
+        let soon = self.schedule.soon(now);
         for (slot, leg) in self.legs.iter_mut().enumerate() {
             let Some(leg) = leg else { continue };
-            leg.due = leg.active().then_some(due);
-            if leg.due.is_some() {
+            leg.due = leg
+                .active()
+                .then(|| leg.due.map_or(soon, |due| due.max(soon)));
+            if let Some(due) = leg.due {
                 self.schedule.enter(slot, due, now);
             }
         }

@@ -287,8 +287,9 @@ fn take(shared: &Arc<Shared>, leg: LegId, event: SipEvent) {
         SipEvent::Acked { sdp: Some(sdp) } => {
             if let Err(why) = accept(shared, leg, &sdp) {
                 info!(%leg, %why, "the answer in an ACK cannot be taken");
-                end_sip(shared, leg, Some(65));
+                return end_sip(shared, leg, Some(65));
             }
+            renewed(shared, leg);
         }
         SipEvent::Failed { status, q850, .. } => {
             let mut cause = Cause::from_status(status);
@@ -319,16 +320,8 @@ fn take(shared: &Arc<Shared>, leg: LegId, event: SipEvent) {
                 info!(%leg, %why, "an answer to our change cannot be taken");
                 return end_sip(shared, leg, Some(65));
             }
-            let renewed = shared.legs.with(leg, |entry| {
-                entry.kept = None;
-                entry.moved_at = None;
-                let held = entry.session.as_ref().is_some_and(Session::is_held);
-                let checkpoint = entry.checkpoint();
-                LegEvent::Renewed { held, checkpoint }
-            });
-            if let Some(renewed) = renewed {
-                report(shared, leg, renewed);
-            }
+            shared.legs.with(leg, |entry| entry.moved_at = None);
+            renewed(shared, leg);
         }
         SipEvent::ReinviteFailed { status } => resume::not_told(shared, leg, status),
         SipEvent::AckTimeout => {
@@ -344,6 +337,19 @@ fn take(shared: &Arc<Shared>, leg: LegId, event: SipEvent) {
         }
         SipEvent::ReinviteAnswered { .. } | SipEvent::Replied { .. } => {}
         _ => debug!(%leg, "a report of a kind not known here"),
+    }
+}
+
+/// The far end has described its audio in answer to ours: from here a next owner goes on.
+fn renewed(shared: &Shared, leg: LegId) {
+    let renewed = shared.legs.with(leg, |entry| {
+        entry.kept = None;
+        let held = entry.session.as_ref().is_some_and(Session::is_held);
+        let checkpoint = entry.checkpoint();
+        LegEvent::Renewed { held, checkpoint }
+    });
+    if let Some(renewed) = renewed {
+        report(shared, leg, renewed);
     }
 }
 

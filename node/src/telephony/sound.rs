@@ -1,6 +1,6 @@
 //! Prompts and music of the sites in force, and what the RTP engine reports.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -47,6 +47,8 @@ struct Clips {
     bytes: usize,
     /// Times anything was asked for.
     asked: AtomicU64,
+    /// Those that are no sound, whatever was thought of them when they were accepted.
+    unreadable: BTreeSet<BlobId>,
 }
 
 struct Held {
@@ -97,8 +99,14 @@ impl Sounds {
 
     /// The clip of a blob; `None` when this node does not hold it (yet).
     pub fn clip(&self, id: BlobId) -> Option<Arc<Clip>> {
-        if let Some(clip) = self.clips.read().get(id) {
-            return Some(clip);
+        {
+            let clips = self.clips.read();
+            if let Some(clip) = clips.get(id) {
+                return Some(clip);
+            }
+            if clips.unreadable.contains(&id) {
+                return None;
+            }
         }
         let bytes = self.blobs.blob(id)?;
         match Clip::from_wav(&bytes) {
@@ -110,6 +118,7 @@ impl Sounds {
             }
             Err(why) => {
                 warn!(blob = %id, %why, "a sound that was accepted cannot be read");
+                self.clips.write().unreadable.insert(id);
                 None
             }
         }
@@ -128,10 +137,17 @@ pub async fn keep(shared: Arc<Shared>) {
     loop {
         // Either way it is time to look.
         let _ = tokio::time::timeout(MISSING_LOOK, came.notified()).await;
-        // Read before the legs are held up.
+        // Read before the legs are held up, and where it holds up nobody else.
         let missing = shared.legs.missing();
-        let clips = missing.into_iter().map(|id| (id, shared.sounds.clip(id)));
-        let clips: HashMap<BlobId, Option<Arc<Clip>>> = clips.collect();
+        if missing.is_empty() {
+            continue;
+        }
+        let sounds = Arc::clone(&shared.sounds);
+        let read = tokio::task::spawn_blocking(move || {
+            let clips = missing.into_iter().map(|id| (id, sounds.clip(id)));
+            clips.collect::<HashMap<BlobId, Option<Arc<Clip>>>>()
+        });
+        let Ok(clips) = read.await else { continue };
         shared.legs.play_missing(|leg, id, token| {
             let clip = clips.get(&id).cloned().flatten();
             let engine = &shared.engine;

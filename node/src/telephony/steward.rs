@@ -49,6 +49,10 @@ impl Standing for Member {
         }
     }
 
+    fn declares(&self, node: NodeId, begins: bool) {
+        self.0.declares(node.0, begins);
+    }
+
     fn now(&self) -> TimeMs {
         TimeMs(self.0.clock_ms())
     }

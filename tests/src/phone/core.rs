@@ -72,6 +72,7 @@ pub(super) struct Core {
     serial: AtomicU64,
     md5_only: AtomicBool,
     withholds_acks: AtomicBool,
+    offers_late: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -93,6 +94,7 @@ impl Core {
             serial: AtomicU64::new(1),
             md5_only: AtomicBool::new(false),
             withholds_acks: AtomicBool::new(false),
+            offers_late: AtomicBool::new(false),
             state: Mutex::new(State {
                 closed: false,
                 policy: Policy::Ring,
@@ -117,6 +119,10 @@ impl Core {
         let State { calls, order, .. } = &mut *state;
         calls.retain(|_, record| record.view.ended.is_none_or(|at| at.elapsed() < ago));
         order.retain(|call_id| calls.contains_key(call_id));
+    }
+
+    pub fn offer_late(&self) {
+        self.offers_late.store(true, Ordering::Relaxed);
     }
 
     pub fn withhold_acks(&self, withheld: bool) {
@@ -269,11 +275,12 @@ impl Core {
         let audio = Arc::new(Audio::start(self.local.ip(), self.tone_hz));
         let mut record = Record::new(audio, server, number.to_owned(), false);
         let uri = format!("sip:{number}@{}", server.ip());
-        let request = self.request("INVITE", &uri, server).with_sdp(self.sdp(
-            record.audio.port(),
-            "sendrecv",
-            1,
-        ));
+        let request = self.request("INVITE", &uri, server);
+        let request = if self.offers_late.load(Ordering::Relaxed) {
+            request
+        } else {
+            request.with_sdp(self.sdp(record.audio.port(), "sendrecv", 1))
+        };
         let call_id = request.call_id();
         record.own = request.header("From").unwrap_or_default().to_owned();
         record.other = request.header("To").unwrap_or_default().to_owned();
@@ -563,6 +570,12 @@ impl Core {
             .with("To", response.header("To").unwrap_or_default())
             .with("Call-ID", response.call_id())
             .with("CSeq", format!("{number} ACK"));
+        let ack = if status < 300 && invite.body.is_empty() {
+            // The answer to the offer in the 200 (RFC 3261 §13.2.1).
+            ack.with_sdp(self.sdp(record.audio.port(), record.direction, record.sdp_version))
+        } else {
+            ack
+        };
         self.send(&ack.bytes(), to);
     }
 

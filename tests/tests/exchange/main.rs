@@ -19,6 +19,7 @@ mod doctor;
 mod floor;
 mod golden_interface;
 mod hours;
+mod late_offer;
 mod leap;
 mod matrix;
 mod missed;

@@ -1,5 +1,6 @@
 //! What legs hear that is made here: words, prompts, music and tones.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -43,7 +44,7 @@ impl LegTable {
     }
 
     /// The music that somebody should hear and does not.
-    pub fn missing(&self) -> Vec<BlobId> {
+    pub fn missing(&self) -> BTreeSet<BlobId> {
         let legs = self.legs.lock();
         let missing = legs.values().filter_map(Entry::missing);
         missing.map(|(_, blob)| blob).collect()
@@ -60,6 +61,10 @@ impl LegTable {
 }
 
 impl Entry {
+    fn plays(&self, token: PlayToken) -> bool {
+        self.playing.is_some_and(|(playing, _)| playing == token)
+    }
+
     fn missing(&self) -> Option<(PlayToken, BlobId)> {
         match self.playing {
             Some((token, Audio::Music(blob))) if self.missing => Some((token, blob)),
@@ -110,13 +115,10 @@ impl NodeLegs {
             warn!(%leg, ?audio, "a sound is missing on this node; going on without it");
             return report(shared, leg, LegEvent::Played(audio));
         };
-        let agreed = shared.legs.with(leg, |entry| {
-            let plays = entry.playing.is_some_and(|(of, _)| of == token);
-            entry.missing &= !plays;
-            entry.has_agreed()
-        });
-        // Before that nothing is sent, and nothing ends.
-        if let Some(length) = length.filter(|_| agreed == Some(true)) {
+        shared
+            .legs
+            .with(leg, |entry| entry.missing &= !entry.plays(token));
+        if let Some(length) = length {
             self.watch_end(leg, token, length);
         }
     }
@@ -125,10 +127,14 @@ impl NodeLegs {
     fn watch_end(&self, leg: LegId, token: PlayToken, length: Duration) {
         let shared = Arc::clone(&self.shared);
         tokio::spawn(async move {
-            tokio::time::sleep(length + SLACK).await;
-            if let Some((call, audio)) = shared.legs.played(leg, token) {
-                warn!(%leg, ?audio, "the end of a sound was not reported");
-                sound::tell(&shared, call, leg, audio);
+            // Before the far end has described its audio nothing is sent, and nothing ends.
+            let state = |entry: &mut Entry| entry.plays(token).then(|| entry.has_agreed());
+            while let Some(agreed) = shared.legs.with(leg, state).flatten() {
+                tokio::time::sleep(length + SLACK).await;
+                if agreed && let Some((call, audio)) = shared.legs.played(leg, token) {
+                    warn!(%leg, ?audio, "the end of a sound was not reported");
+                    sound::tell(&shared, call, leg, audio);
+                }
             }
         });
     }
