@@ -528,12 +528,10 @@ impl Legs for NodeLegs {
     }
 
     fn invite(&self, call: &CallRow, leg: LegId) {
-        if let Err(cause) = self.try_invite(call, leg) {
-            let legs = &self.shared.legs.legs;
-            legs.lock()
-                .entry(leg)
-                .or_insert_with(|| Entry::new(call.id, call.address, false, Offer::default()));
-            report(&self.shared, leg, ended(cause));
+        if self.is_rung_still(call, leg) {
+            self.invite_later(call, leg);
+        } else {
+            self.invite_now(call, leg);
         }
     }
 

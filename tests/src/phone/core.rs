@@ -32,6 +32,8 @@ pub enum Policy {
     },
     /// Refuses with a status.
     Refuse(u16),
+    /// Rings, and is busy while it has a call.
+    OneLine,
     /// Sends nothing at all, as a phone without power.
     Silent,
     /// Rings, and answers in the very moment a CANCEL comes: the two cross.
@@ -590,8 +592,12 @@ impl Core {
                     return;
                 }
                 let mut record = self.incoming(request, from);
+                let talks = |other: &Record| other.view.phase == Phase::Up;
                 match policy {
                     Policy::Refuse(status) => self.respond_invite(&mut record, status),
+                    Policy::OneLine if state.calls.values().any(talks) => {
+                        self.respond_invite(&mut record, 486);
+                    }
                     Policy::EarlyMedia => self.respond_invite(&mut record, 183),
                     _ => self.respond_invite(&mut record, 180),
                 }

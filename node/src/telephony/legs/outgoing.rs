@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use strowger_actors::ports::LegEvent;
 use strowger_core::call::{CallRow, Cause, FlowRef, LegRole, LegTarget, Transport};
@@ -15,10 +15,64 @@ use tracing::warn;
 
 use super::super::session::{Offer, Session};
 use super::super::{leftovers, parting, reports};
-use super::{Entry, NodeLegs, report};
+use super::{Entry, NodeLegs, ended, report};
+
+/// A phone that a dead node rang is left to its old INVITE for so long: one that had just been
+/// answered repeats its 200 within it and can be told then, and would be busy before.
+const RUNG_MAX: Duration = Duration::from_secs(2);
+/// Between two looks whether it has been told.
+const RUNG_LOOK: Duration = Duration::from_millis(10);
 
 impl NodeLegs {
-    pub(super) fn try_invite(&self, call: &CallRow, leg: LegId) -> Result<(), Cause> {
+    /// True while the phone of a leg has a call that was lost with its node, or an INVITE of it.
+    pub(super) fn is_rung_still(&self, call: &CallRow, leg: LegId) -> bool {
+        let Some(target) = call.leg(leg).and_then(|row| row.target.as_ref()) else {
+            return false;
+        };
+        let state = self.shared.state.read();
+        let mut lost = state
+            .leftovers
+            .values()
+            .filter_map(|row| row.target.as_ref());
+        lost.any(|lost| lost.uri == target.uri)
+    }
+
+    /// Begins a leg as soon as what its phone has had before is over.
+    pub(super) fn invite_later(&self, call: &CallRow, leg: LegId) {
+        leftovers::tell_all(&self.shared);
+        let entry = Entry::new(call.id, call.address, false, Offer::default());
+        self.shared.legs.legs.lock().insert(leg, entry);
+        let (own, call) = (Self::new(Arc::clone(&self.shared)), call.clone());
+        tokio::spawn(async move {
+            let until = Instant::now() + RUNG_MAX;
+            while own.is_rung_still(&call, leg) && Instant::now() < until {
+                tokio::time::sleep(RUNG_LOOK).await;
+            }
+            let waits = |entry: &mut Entry| entry.sip.is_none() && !entry.ended;
+            let waits = own.shared.legs.with(leg, waits) == Some(true);
+            let is_ours = {
+                let state = own.shared.state.read();
+                let row = state.calls.get(&call.id);
+                row.is_some_and(|row| row.epoch == call.epoch && row.owner == own.shared.node)
+            };
+            if waits && is_ours {
+                own.invite_now(&call, leg);
+            }
+        });
+    }
+
+    /// Begins a leg, or reports that it cannot be.
+    pub(super) fn invite_now(&self, call: &CallRow, leg: LegId) {
+        if let Err(cause) = self.try_invite(call, leg) {
+            let legs = &self.shared.legs.legs;
+            legs.lock()
+                .entry(leg)
+                .or_insert_with(|| Entry::new(call.id, call.address, false, Offer::default()));
+            report(&self.shared, leg, ended(cause));
+        }
+    }
+
+    fn try_invite(&self, call: &CallRow, leg: LegId) -> Result<(), Cause> {
         let shared = &self.shared;
         // What rang before at this phone goes first.
         leftovers::tell_all(shared);
