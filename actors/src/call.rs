@@ -15,8 +15,9 @@ use strowger_core::call::{CallRow, Cause, LegRole, LegRow, Seen, Stage};
 use strowger_core::ids::{CallId, LegId, NodeId};
 use strowger_core::ivr::speech::{Announcement, Key};
 use strowger_core::outstanding::{Audio, CallObserved, Effect, Phase, outstanding, whispered};
+use strowger_core::ports::RequestId;
 use strowger_core::state::SharedState;
-use strowger_core::state::command::{Observation, Refusal, Reply};
+use strowger_core::state::command::{Command, Observation, Refusal, Reply};
 use tokio::time::Instant;
 use tracing::warn;
 
@@ -36,7 +37,7 @@ pub enum CallMessage {
     /// The call was admitted here after all, with this leg of the caller.
     Admitted(LegId),
     /// A proposal made in this tenure came back.
-    Proposed(u32, Result<Reply, DeskError>),
+    Proposed(u32, Result<Reply, (DeskError, Box<Command>)>),
     /// Observations may be proposed again.
     Retry,
     /// The other leg of a bridge had time enough to go as well.
@@ -83,6 +84,10 @@ pub struct CallState {
     resting: bool,
     /// Legs whose change of session waits for a commit.
     changes: Vec<LegId>,
+    /// Those of them whose commit is under way.
+    changing: Vec<LegId>,
+    /// What was proposed last, when nobody knows yet what came of it.
+    unsure: Option<(RequestId, Box<Command>)>,
     /// The caller's leg, while it is made ready to be committed with the far end's answer.
     preparing: Option<LegId>,
     /// The caller's answer once it is made; of use again when another phone answers.
@@ -134,6 +139,8 @@ impl Actor for CallActor {
             outbox: Outbox::default(),
             resting: false,
             changes: Vec::new(),
+            changing: Vec::new(),
+            unsure: None,
             preparing: None,
             announcing: false,
             ready: None,
@@ -421,7 +428,10 @@ impl CallState {
         if self.preparing.is_some() || self.lingering.is_some() {
             return;
         }
-        if self.outbox.is_under_way() || self.resting || self.outbox.is_empty() {
+        if self.outbox.is_under_way() && self.unsure.is_none() {
+            return;
+        }
+        if self.resting || self.outbox.is_empty() {
             return;
         }
         // Until the row has been seen here nobody knows whose it is.
@@ -430,11 +440,23 @@ impl CallState {
             warn!(call = %self.call, "more happens to the call than can be committed");
             self.outbox.truncate(limits::OUTBOX_MAX);
         }
-        let command = self.outbox.propose(self.call, epoch, self.level());
+        // Asked again under the same id, what was seen is merged once.
+        let (request, command) = match self.unsure.take() {
+            Some((request, command)) => (Some(request), command),
+            None => {
+                self.changing.append(&mut self.changes);
+                let level = self.level();
+                (None, Box::new(self.outbox.propose(self.call, epoch, level)))
+            }
+        };
         let (desk, myself) = (self.context.desk.clone(), myself.clone());
         let tenure = self.tenure;
         tokio::spawn(async move {
-            let result = desk.propose(&command, limits::PROPOSE).await;
+            let result = match request {
+                Some(request) => desk.propose_again(request, &command, limits::PROPOSE).await,
+                None => desk.propose(&command, limits::PROPOSE).await,
+            };
+            let result = result.map_err(|why| (why, command));
             // Nobody is left to hear it when the call has ended meanwhile.
             let _ = myself.cast(CallMessage::Proposed(tenure, result));
         });
@@ -446,7 +468,11 @@ impl CallState {
     }
 
     /// Takes in what became of a proposal.
-    fn proposed(&mut self, result: Result<Reply, DeskError>, myself: &ActorRef<CallMessage>) {
+    fn proposed(
+        &mut self,
+        result: Result<Reply, (DeskError, Box<Command>)>,
+        myself: &ActorRef<CallMessage>,
+    ) {
         let (merged, agreed) = match result {
             Ok(Reply::Refused(Refusal::NotFound(_))) => {
                 // The call is over in the log: what is left here goes.
@@ -457,14 +483,21 @@ impl CallState {
             // taken in; the session is the new owner's.
             Ok(Reply::Refused(Refusal::Stale)) => (true, false),
             Ok(_) => (true, true),
+            Err((DeskError::Unknown(request), command)) => {
+                self.unsure = Some((request, command));
+                (false, false)
+            }
             Err(_) => (false, false),
         };
-        // The phone that changes its session may not wait longer than this.
-        for leg in self.changes.drain(..) {
+        // The phone that changes its session may not wait longer than this. One that is refused
+        // has its session as before, which is said after what may be committed yet.
+        for leg in self.changing.drain(..) {
             self.context.legs.agree(leg, agreed);
         }
-        for leg in self.outbox.returned(merged) {
-            self.context.legs.end_is_known(leg);
+        if self.unsure.is_none() {
+            for leg in self.outbox.returned(merged) {
+                self.context.legs.end_is_known(leg);
+            }
         }
         if !merged {
             self.resting = true;
@@ -550,6 +583,8 @@ impl CallState {
         self.tenure += 1;
         self.resuming_since = None;
         self.changes.clear();
+        self.changing.clear();
+        self.unsure = None;
         (self.preparing, self.ready, self.lingering) = (None, None, None);
         self.observed.greeted = here && self.has_been_greeted(row);
         here

@@ -42,6 +42,18 @@ impl Desk {
         read(outcome.await)
     }
 
+    /// Proposes `command` again, of which [`DeskError::Unknown`] was said: it is taken once.
+    pub async fn propose_again(
+        &self,
+        request: RequestId,
+        command: &Command,
+        deadline: Duration,
+    ) -> Result<Reply, DeskError> {
+        let command = encode_command(command);
+        let outcome = self.proposer.propose_again(request, command, deadline);
+        read(outcome.await)
+    }
+
     /// Sees to it that nothing comes of `request` later than this: whatever else arrives under
     /// its id is a repetition. Its reply, or [`Reply::Done`] when it was never committed.
     pub async fn withdraw(

@@ -47,9 +47,13 @@ impl Outbox {
         self.noted.len()
     }
 
-    /// Forgets all after the first `len`.
+    /// Forgets all after the first `len` but ends of legs.
     pub fn truncate(&mut self, len: usize) {
-        self.noted.truncate(len);
+        let mut place = 0;
+        self.noted.retain(|one| {
+            place += 1;
+            place <= len || one.is_end()
+        });
     }
 
     /// Keys that wait.

@@ -68,6 +68,16 @@ pub fn apply(
     }
 }
 
+/// True when a join token of this hash is known here, used or not.
+///
+/// # Errors
+/// [`StoreError`] when the row cannot be read.
+pub fn is_token(store: &Store, group: GroupId, hash: &[u8; 32]) -> Result<bool, StoreError> {
+    Ok(store
+        .read(Family::State, &token_key(group, hash))?
+        .is_some())
+}
+
 /// True when `node` was removed from the cluster.
 ///
 /// # Errors

@@ -555,6 +555,7 @@ async fn start(
         sequence: AtomicU64::new(0),
         forced_elections: AtomicU64::new(0),
         stood_aside: Mutex::new(None),
+        stalled: AtomicBool::new(false),
         process: rand::random(),
         vouched: AtomicBool::new(false),
         forgot: AtomicBool::new(false),
@@ -610,6 +611,7 @@ fn run(core: &Arc<Core>, listener: std::net::TcpListener, queue: mpsc::Receiver<
     tokio::spawn(core::renew_leases(core.clone()));
     tokio::spawn(core::judge_silence(core.clone()));
     tokio::spawn(core::mind_store(core.clone()));
+    tokio::spawn(core::mind_stalls(core.clone()));
     tokio::spawn(membership::promote(core.clone()));
     tokio::spawn(membership::introduce(core.clone()));
     tokio::spawn(vouch::prove(core.clone()));

@@ -57,6 +57,8 @@ pub struct Core {
     pub sequence: AtomicU64,
     pub forced_elections: AtomicU64,
     pub stood_aside: Mutex<Option<StandAside>>,
+    /// The disk has not answered for long: nothing that this node knows is new.
+    pub stalled: AtomicBool,
     /// Tells this process from any other of the same life.
     pub process: u64,
     pub vouched: AtomicBool,
@@ -105,12 +107,14 @@ impl Core {
     /// True while this node may act on its own.
     pub fn lease_valid(&self) -> bool {
         self.stood_aside.lock().is_none()
+            && !self.stalled.load(Ordering::Relaxed)
             && (self.leads_alone() || self.leases.valid(BootTime::now()))
     }
 
     /// True while this leader was confirmed recently enough to accept new work.
     pub fn may_lead(&self) -> bool {
-        self.leads_alone() || !self.leases.confirmed_remaining(BootTime::now()).is_zero()
+        !self.stalled.load(Ordering::Relaxed)
+            && (self.leads_alone() || !self.leases.confirmed_remaining(BootTime::now()).is_zero())
     }
 
     /// True on the leader of a cluster with one voter: its own word is a quorum.
@@ -186,7 +190,7 @@ impl Core {
     /// Answers a request for a lease.
     pub fn grant(&self, from: NodeNumber, request: &LeaseRequest) -> LeaseAnswer {
         let heard = self.peers.unless_declared(from, request.incarnation, || {
-            if self.stood_aside.lock().is_some() {
+            if self.stood_aside.lock().is_some() || self.stalled.load(Ordering::Relaxed) {
                 return Duration::ZERO;
             }
             let now = BootTime::now();
@@ -287,6 +291,9 @@ pub async fn renew_leases(core: Arc<Core>) {
         }
         // Whoever leads next has to have seen what its clock did before.
         core.clock.now_ms();
+        if core.stalled.load(Ordering::Relaxed) {
+            continue;
+        }
         let Some(leader) = core.leader().filter(|leader| *leader != core.node) else {
             continue;
         };
@@ -335,6 +342,9 @@ pub async fn follow_raft(core: Arc<Core>, deaths: mpsc::Sender<NodeNumber>) {
     let mut led = (None, 0);
     let mut members: Vec<(NodeNumber, String, bool)> = Vec::new();
     let mut watches: HashMap<NodeNumber, CancellationToken> = HashMap::new();
+    // One moment on the clock that acknowledgements are noted by, which stops while the machine
+    // is suspended, and on the one that leases run by, which does not.
+    let mut moment = (Instant::now(), BootTime::now());
     loop {
         let (leader, acked, running, nodes) = {
             let now = metrics.borrow_and_update();
@@ -357,8 +367,10 @@ pub async fn follow_raft(core: Arc<Core>, deaths: mpsc::Sender<NodeNumber>) {
         core.leases
             .lead(leader.0 == Some(core.node), BootTime::now());
         if let Some(age) = acked {
-            core.leases.confirm(BootTime::now().minus(age));
+            let (stops, runs) = moment;
+            core.leases.confirm(runs.plus(stops.elapsed()).minus(age));
         }
+        moment = (Instant::now(), BootTime::now());
         if leader != led {
             led = leader;
             let _ = core.events.send(ClusterEvent::Leader {
@@ -484,6 +496,29 @@ async fn step_down(core: &Core) {
         && let Err(error) = core.raft.trigger().transfer_leader(heir).await
     {
         tracing::warn!(%error, "leadership could not be handed over");
+    }
+}
+
+/// Lets go of every right while the disk does not answer: a node whose writes hang applies nothing,
+/// and a leader's heartbeats need no disk.
+pub async fn mind_stalls(core: Arc<Core>) {
+    let mut pause = tokio::time::interval(limits::DISK_LOOK);
+    pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = core.stop.cancelled() => return,
+            _ = pause.tick() => {}
+        }
+        let stalled = core.store.writing_for() > limits::DISK_STALL_MAX;
+        if core.stalled.swap(stalled, Ordering::Relaxed) == stalled {
+            continue;
+        }
+        if stalled {
+            tracing::error!("SW0408: the disk does not answer; others act for this node");
+        } else {
+            tracing::info!("the disk answers again");
+        }
+        core.raft.runtime_config().heartbeat(!stalled);
     }
 }
 

@@ -78,6 +78,29 @@ pub const KEEP_ALIVE: Duration = Duration::from_millis(500);
 /// this long before it believes a silent node's right to have run out.
 pub const LEASE_MAX: Duration = Duration::from_millis(1_000);
 
+/// One-way streams a member may have open: messages that need no answer.
+pub const MESSAGE_STREAMS_MAX: u32 = 8;
+
+/// Newcomers that are served at once; further ones are told to try again.
+pub const NEWCOMERS_MAX: usize = 4;
+
+/// How long a node waits to hear of the token that a newcomer shows.
+pub const TOKEN_WAIT: Duration = Duration::from_secs(1);
+
+/// Bytes of entries in one request to a follower; one entry goes whatever its size.
+pub const APPEND_BYTES_MAX: usize = 2 << 20;
+
+/// What the slowest network carries that a follower is served over, bytes per second: large
+/// entries have as much more time.
+pub const APPEND_RATE_MIN: usize = 1 << 20;
+
+/// A disk that takes longer for one write does not answer: its node lets go of its lease and of
+/// the lead until it does. Longer than any sync of a disk that is only busy.
+pub const DISK_STALL_MAX: Duration = Duration::from_secs(5);
+
+/// How often that is looked at.
+pub const DISK_LOOK: Duration = Duration::from_millis(250);
+
 /// How often a node asks the leader to renew its lease.
 pub const LEASE_RENEWAL: Duration = Duration::from_millis(100);
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use strowger_core::ports::NodeNumber;
 
+use crate::admission;
 use crate::cluster::Lane;
 use crate::core::Core;
 use crate::event::StandAside;
@@ -19,7 +20,8 @@ use crate::liveness::election::Position;
 use crate::raft::network::SnapshotHeader;
 use crate::raft::snapshot::{SnapshotRows, Staging};
 use crate::raft::{OwnCommand, OwnReply, Snapshot};
-use crate::store::{decode, encode};
+use crate::store::keys;
+use crate::store::{Family, decode, encode};
 use crate::transport::wire::{self, Kind};
 use crate::transport::{Serve, Serving};
 
@@ -116,6 +118,12 @@ impl Core {
         // One at a time; a broken predecessor ends by its own timeout.
         let turn = tokio::time::timeout(idle, self.receiving.lock()).await;
         let _turn = turn.map_err(|_| "another snapshot is being received".to_owned())?;
+        // Its file is what an installation that was cut off goes on from at the next start.
+        let unfinished = self.store.read(Family::Local, keys::INSTALLING);
+        let unfinished = unfinished.map_err(|error| error.to_string())?.is_some();
+        if unfinished || self.stood_aside.lock().is_some() {
+            return Err("this node takes no snapshot in this life".to_owned());
+        }
         let header: SnapshotHeader = read(&frame().await?)?;
         let failed = |error: std::io::Error| format!("the snapshot cannot be stored: {error}");
         let mut staging = Staging::start(&self.data_dir).map_err(failed)?;
@@ -142,8 +150,17 @@ impl Core {
     }
 
     async fn admit(self: Arc<Self>, request: BootstrapRequest) -> BootstrapReply {
+        let secret_hash = hash_of(&request.secret);
+        // Who guesses writes nothing into the log. A token that was just made may be on its way.
+        let until = tokio::time::Instant::now() + limits::TOKEN_WAIT;
+        while !admission::is_token(&self.store, self.group, &secret_hash).unwrap_or(false) {
+            if tokio::time::Instant::now() >= until {
+                return BootstrapReply::Wrong;
+            }
+            tokio::time::sleep(limits::TOKEN_WAIT / 20).await;
+        }
         let command = OwnCommand::Admit {
-            secret_hash: hash_of(&request.secret),
+            secret_hash,
             key_hash: hash_of(&request.request),
         };
         match self.own(command, Duration::from_secs(5)).await {

@@ -280,21 +280,34 @@ impl Shared {
     /// Entries from `start` up to and without `end`: the newest from the cache, older
     /// ones from disk.
     fn entries(&self, start: u64, end: u64) -> Result<Vec<Entry>, StoreError> {
+        self.some_entries(start, end, usize::MAX)
+    }
+
+    /// The same, up to so many bytes and at least one.
+    fn some_entries(
+        &self,
+        start: u64,
+        end: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<Entry>, StoreError> {
         if start >= end {
             return Ok(Vec::new());
         }
+        let mut left = bytes_max;
+        let mut fits = |bytes: usize, first: bool| {
+            let fits = first || bytes <= left;
+            left = left.saturating_sub(bytes);
+            fits
+        };
         let (cached, purged) = {
             let state = self.state.lock();
-            let cached: Vec<Entry> = state
-                .cache
-                .entries
-                .range(start..end)
-                .map(|(_, (entry, _))| entry.clone())
-                .collect();
+            let cached = state.cache.entries.range(start..end);
+            let cached: Vec<(Entry, usize)> = cached.map(|(_, held)| held.clone()).collect();
             (cached, state.purged)
         };
         let start = start.max(purged.map_or(0, |id| id.index + 1));
-        let on_disk_end = cached.first().map_or(end, |entry| entry.index()).min(end);
+        let first = cached.first().map(|(entry, _)| entry.index());
+        let on_disk_end = first.unwrap_or(end).min(end);
         let mut entries = Vec::new();
         if start < on_disk_end {
             let mut options = ReadOptions::default();
@@ -308,10 +321,21 @@ impl Shared {
             for item in walk {
                 let (key, sealed) = item?;
                 let bytes = unseal(Family::Raft, &key, sealed.into_vec())?;
+                if !fits(bytes.len(), entries.is_empty()) {
+                    return Ok(entries);
+                }
                 entries.push(decode("log entry", &bytes)?);
             }
         }
-        entries.extend(cached.into_iter().filter(|entry| entry.index() >= start));
+        for (entry, bytes) in cached {
+            if entry.index() < start {
+                continue;
+            }
+            if !fits(bytes, entries.is_empty()) {
+                break;
+            }
+            entries.push(entry);
+        }
         Ok(entries)
     }
 }
@@ -366,6 +390,20 @@ impl RaftLogReader<Types> for LogStore {
     {
         let (start, end) = bounds(&range);
         self.shared.entries(start, end).map_err(|error| {
+            self.shared.store.fault().raise(&error);
+            io::Error::other(error)
+        })
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let entries = self
+            .shared
+            .some_entries(start, end, limits::APPEND_BYTES_MAX);
+        entries.map_err(|error| {
             self.shared.store.fault().raise(&error);
             io::Error::other(error)
         })

@@ -13,13 +13,13 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderError,
     TransferLeaderRequest, VoteRequest, VoteResponse,
 };
-use openraft::{OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use openraft::{EntryPayload, OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use strowger_core::ports::NodeNumber;
 
 use super::snapshot::{SnapshotRows, encode_chunk};
-use super::{Peer, Snapshot, SnapshotMeta, Types, Vote};
+use super::{Data, Entry, Payload, Peer, Snapshot, SnapshotMeta, Types, Vote};
 use crate::error::CallError;
 use crate::limits;
 use crate::transport::Transport;
@@ -134,6 +134,20 @@ impl PeerClient {
     }
 }
 
+/// Bytes of the commands in an entry.
+fn weight(entry: &Entry) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(Data(payload)) => match &**payload {
+            Payload::Batch { proposals, .. } => {
+                let bytes = proposals.iter().map(|proposal| proposal.command.len());
+                bytes.sum()
+            }
+            Payload::Own { .. } => 0,
+        },
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    }
+}
+
 impl RaftNetworkV2<Types> for PeerClient {
     type SnapshotData = SnapshotRows;
 
@@ -146,7 +160,9 @@ impl RaftNetworkV2<Types> for PeerClient {
         let deadline = if rpc.entries.is_empty() {
             option.hard_ttl()
         } else {
-            option.hard_ttl().max(Duration::from_millis(500))
+            let bytes: usize = rpc.entries.iter().map(weight).sum();
+            let ms = u64::try_from(bytes * 1_000 / limits::APPEND_RATE_MIN).unwrap_or(0);
+            option.hard_ttl().max(Duration::from_millis(500)) + Duration::from_millis(ms)
         };
         self.ask(Kind::Append, &rpc, deadline, RPCTypes::AppendEntries)
             .await

@@ -111,6 +111,16 @@ fn hold(
     let view = store.db().snapshot();
     let key = keys::own(group, super::machine::APPLIED);
     let covered = || -> Covered {
+        // Gone with the last of the rows: until then they are of two positions.
+        if view
+            .get_cf(store.family(Family::Local), keys::INSTALLING)?
+            .is_some()
+        {
+            return Err(StoreError::Format {
+                what: "the rows",
+                why: "a snapshot is being installed".to_owned(),
+            });
+        }
         let Some(sealed) = view.get_cf(store.family(Family::State), &key)? else {
             return Ok(SnapshotMeta::default());
         };

@@ -15,7 +15,9 @@ mod rows;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rocksdb::{
     ColumnFamily, ColumnFamilyDescriptor, DB, DBRecoveryMode, Options, WriteBatch, WriteOptions,
 };
@@ -69,6 +71,8 @@ impl Family {
 pub struct Store {
     db: DB,
     fault: Fault,
+    /// When the writes under way began.
+    writing: Mutex<Vec<Instant>>,
 }
 
 /// Remembers the first fault and tells whoever waits for it.
@@ -131,6 +135,7 @@ impl Store {
         Arc::new(Self {
             db,
             fault: Fault::default(),
+            writing: Mutex::default(),
         })
     }
 
@@ -193,7 +198,24 @@ impl Store {
     pub(crate) fn write(&self, batch: WriteBatch, sync: bool) -> Result<(), StoreError> {
         let mut options = WriteOptions::default();
         options.set_sync(sync);
-        Ok(self.db.write_opt(batch, &options)?)
+        self.write_timed(batch, &options)
+    }
+
+    fn write_timed(&self, batch: WriteBatch, options: &WriteOptions) -> Result<(), StoreError> {
+        let began = Instant::now();
+        self.writing.lock().push(began);
+        let written = self.db.write_opt(batch, options);
+        let mut writing = self.writing.lock();
+        if let Some(at) = writing.iter().position(|at| *at == began) {
+            writing.swap_remove(at);
+        }
+        Ok(written?)
+    }
+
+    /// How long the oldest write under way takes already.
+    pub(crate) fn writing_for(&self) -> Duration {
+        let oldest = self.writing.lock().iter().min().copied();
+        oldest.map_or(Duration::ZERO, |began| began.elapsed())
     }
 
     /// Writes `batch` without the write-ahead log: it lasts from the next
@@ -204,7 +226,7 @@ impl Store {
     pub(crate) fn write_unlogged(&self, batch: WriteBatch) -> Result<(), StoreError> {
         let mut options = WriteOptions::default();
         options.disable_wal(true);
-        Ok(self.db.write_opt(batch, &options)?)
+        self.write_timed(batch, &options)
     }
 
     /// Writes out and syncs everything that is only in memory.

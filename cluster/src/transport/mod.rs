@@ -75,6 +75,8 @@ pub struct Transport {
     server: std::sync::OnceLock<Weak<dyn Serve>>,
     /// Refused peers the log knows of.
     told: told::Told,
+    /// Newcomers that are served at once.
+    newcomers: tokio::sync::Semaphore,
     stop: CancellationToken,
 }
 
@@ -180,6 +182,7 @@ impl Transport {
             peers,
             server,
             told: told::Told::default(),
+            newcomers: tokio::sync::Semaphore::new(limits::NEWCOMERS_MAX),
             stop,
         }))
     }
@@ -475,6 +478,8 @@ impl Transport {
     /// Uses `connection` for `node` from now on and serves what comes over it. An older
     /// one is left to end by itself: both sides may have dialled at once.
     fn adopt(self: &Arc<Self>, node: NodeNumber, peer: &Arc<Peer>, connection: Connection) {
+        connection.set_max_concurrent_bi_streams(limits::STREAMS_PER_PEER_MAX.into());
+        connection.set_max_concurrent_uni_streams(limits::MESSAGE_STREAMS_MAX.into());
         {
             let mut state = peer.state.lock();
             state.gone = None;
@@ -553,6 +558,9 @@ impl Transport {
             send.write_all(&answer).await.ok()?;
             send.finish().ok()?;
             send.stopped().await.ok()
+        };
+        let Ok(_turn) = self.newcomers.try_acquire() else {
+            return connection.close(wire::CLOSE_REFUSED, b"others are joining; try again");
         };
         if tokio::time::timeout(Duration::from_secs(15), exchange)
             .await

@@ -55,8 +55,9 @@ pub fn transport_settings() -> Arc<quinn::TransportConfig> {
         .expect("the idle timeout fits");
     settings.max_idle_timeout(Some(idle));
     settings.keep_alive_interval(Some(limits::KEEP_ALIVE));
-    settings.max_concurrent_bidi_streams(limits::STREAMS_PER_PEER_MAX.into());
-    settings.max_concurrent_uni_streams(8u32.into());
+    // More is for members: whoever accepts a connection raises it once it is known whose it is.
+    settings.max_concurrent_bidi_streams(1u32.into());
+    settings.max_concurrent_uni_streams(0u32.into());
     settings.datagram_receive_buffer_size(None);
     Arc::new(settings)
 }

@@ -174,7 +174,12 @@ impl Dialog {
     /// The ACK for the 2xx to our last INVITE.
     #[must_use]
     pub fn ack(&self) -> Request {
-        self.build(Method::Ack, self.invite_cseq)
+        self.ack_of(self.invite_cseq)
+    }
+
+    /// The ACK for the 2xx to an INVITE of this number.
+    pub(crate) fn ack_of(&self, number: u32) -> Request {
+        self.build(Method::Ack, number)
     }
 
     /// The dialog as another node continues it, under an epoch above those before: a connection died with its owner, so that the

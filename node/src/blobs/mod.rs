@@ -70,7 +70,7 @@ impl Blobs {
             }
         }
         let fits = BlobId(*blake3::hash(&bytes).as_bytes()) == id;
-        let kept = fits && self.store.put(&bytes).await.is_ok();
+        let kept = fits && self.store.put(&bytes).await.is_ok() && self.store.holds(id).await;
         if kept {
             self.came.notify_one();
         }
@@ -128,7 +128,8 @@ impl Blobs {
                     .flat_map(|row| row.site.blobs.keys().copied())
                     .collect()
             };
-            complete.retain(|id| wanted.contains(id));
+            // One that was found damaged has been removed.
+            complete.retain(|id| wanted.contains(id) && self.store.path(*id).exists());
             for id in &wanted {
                 if !complete.contains(id) && self.repair_one(&cluster, *id).await {
                     complete.insert(*id);

@@ -157,7 +157,8 @@ impl BlobStore {
 }
 
 fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    if path.exists() {
+    // A file that cannot be read, or is not what its name says, is written anew.
+    if std::fs::read(path).is_ok_and(|held| held == bytes) {
         return Ok(());
     }
     let folder = path.parent().unwrap_or(Path::new("."));

@@ -12,15 +12,15 @@ use strowger_core::floor::leftover::LeftoverRow;
 use strowger_core::ids::LegId;
 use strowger_core::state::command::Command;
 use strowger_sip::endpoint::LostInvite;
-use strowger_sip::message::{NameAddr, Uri, host_of};
+use strowger_sip::message::{HeaderName, NameAddr, ReasonValue, Uri, host_of};
 use strowger_sip::token::LegToken;
 use tokio::sync::mpsc;
 use tracing::{debug, info};
 
-use super::Shared;
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, KeptInvite};
 use super::legs::NodeLegs;
 use super::wake::WakeHub;
+use super::{Shared, reports};
 
 /// Without a wake-up, look this often.
 const LOOK: Duration = Duration::from_secs(1);
@@ -92,6 +92,11 @@ pub fn tell_all(shared: &Arc<Shared>) -> bool {
 
 fn tell(shared: &Arc<Shared>, row: LeftoverRow, address: IpAddr) {
     let checkpoint = row.checkpoint.as_deref().and_then(Checkpoint::read);
+    if let Some(Checkpoint::Invite(kept)) = &checkpoint
+        && kept.answer.is_none()
+    {
+        return refuse(shared, &row, kept, address);
+    }
     let endpoint = shared.endpoint();
     let dialog = checkpoint
         .zip(endpoint)
@@ -115,10 +120,33 @@ fn tell(shared: &Arc<Shared>, row: LeftoverRow, address: IpAddr) {
     }
 }
 
+/// Answers a caller whom nobody has answered: what refused him did not live to say so.
+fn refuse(shared: &Arc<Shared>, row: &LeftoverRow, kept: &KeptInvite, address: IpAddr) {
+    let Some(endpoint) = shared.endpoint() else {
+        return;
+    };
+    let flow = NodeLegs::new(Arc::clone(shared)).way_on(kept.flow, row.address, address);
+    let epoch = row.epoch + 1;
+    let token = LegToken {
+        index: row.leg.index(),
+        n: row.leg.n(),
+        epoch,
+    };
+    let sink = reports::sink(shared, row.leg);
+    let refused = endpoint.revive(&kept.raw, flow, (token, epoch), sink);
+    let headers = [(HeaderName::Reason, ReasonValue::q850(CAUSE))];
+    match refused.map(|leg| leg.reject(480, "", &headers)) {
+        Ok(Ok(())) => {}
+        Ok(Err(why)) => debug!(leg = %row.leg, %why, "a caller is not to be refused any more"),
+        Err(why) => debug!(leg = %row.leg, %why, "a caller cannot be refused"),
+    }
+    over(shared, row.leg);
+}
+
 /// Takes back an INVITE that was not answered. Its final answer is reported when it comes.
 fn cancel(shared: &Arc<Shared>, row: &LeftoverRow, address: IpAddr) {
     let Some((endpoint, target)) = shared.endpoint().zip(row.target.as_ref()) else {
-        // A caller who was not answered yet: nothing committed says how to answer him.
+        // A caller whose INVITE was too long to be kept.
         return;
     };
     let Some(uri) = Uri::parse(&target.uri) else {

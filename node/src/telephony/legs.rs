@@ -617,6 +617,8 @@ impl Legs for NodeLegs {
                 .legs
                 .with(leg, |entry| entry.session.as_mut().map(Session::refuse));
             log_refusal(leg, sip.reject_reinvite(500));
+            // What was to be committed may be yet.
+            renewed(&self.shared, leg);
         }
     }
 

@@ -82,6 +82,8 @@ pub struct Session {
     pending: Option<Answered>,
     /// The far end's last description.
     theirs: Option<String>,
+    /// The same before an offer was considered.
+    theirs_before: Option<String>,
 }
 
 /// What both sides of a session to be resumed have said.
@@ -130,6 +132,7 @@ impl Session {
             agreed: None,
             pending: None,
             theirs: None,
+            theirs_before: None,
         })
     }
 
@@ -164,6 +167,7 @@ impl Session {
             agreed: None,
             pending: None,
             theirs: None,
+            theirs_before: None,
         };
         let agreed = heard.theirs.map(|theirs| {
             session.theirs = Some(theirs.to_owned());
@@ -259,7 +263,9 @@ impl Session {
                 && agreed.direction == answered.direction
                 && agreed.payload_type == answered.payload_type
         });
-        self.pending = Some(answered);
+        if self.pending.replace(answered).is_none() {
+            self.theirs_before = self.theirs.take();
+        }
         self.theirs = Some(offer.to_owned());
         Ok(same)
     }
@@ -279,9 +285,11 @@ impl Session {
         Some(text)
     }
 
-    /// Drops a considered offer.
+    /// Drops a considered offer: what was agreed before stays in force.
     pub fn refuse(&mut self) {
-        self.pending = None;
+        if self.pending.take().is_some() {
+            self.theirs = self.theirs_before.take();
+        }
     }
 
     /// The agreed codec as rows name it.

@@ -20,6 +20,10 @@ use crate::site::TakeoverMode;
 /// not drained.
 const DRAINED_REST_FROM: u32 = 3;
 
+/// Feature level from which on the calls of a dead node go on at a node that is being drained, if
+/// no other is left.
+const DRAINED_INHERIT_FROM: u32 = 3;
+
 /// True while somebody we called rings.
 fn rings(call: &CallRow) -> bool {
     let mut ours = call.legs.iter().filter(|leg| leg.target.is_some());
@@ -130,13 +134,18 @@ impl State {
     /// An address that another node than this one holds, which is up and stays: for each call
     /// always the same, and for many calls each in turn.
     fn anchor_elsewhere(&self, id: CallId, than: NodeId) -> Option<Anchor> {
-        let stays = |holder: &NodeId| {
-            let node = self.nodes.get(holder).filter(|_| *holder != than);
-            node.is_some_and(|node| node.up && !node.draining)
-        };
+        let other = |holder: &NodeId| self.nodes.get(holder).filter(|_| *holder != than);
         let held = self.addresses.values();
         let held = held.filter_map(|row| Some((row.address, row.epoch, row.holder?)));
-        let held: Vec<Anchor> = held.filter(|(.., holder)| stays(holder)).collect();
+        let up = |(.., holder): &Anchor| other(holder).is_some_and(|node| node.up);
+        let mut held: Vec<Anchor> = held.filter(up).collect();
+        let stays = |(.., holder): &Anchor| other(holder).is_some_and(|node| !node.draining);
+        // Better with a node that is to be left than with nobody, when its own is dead.
+        let dead = !self.nodes.get(&than).is_some_and(|node| node.up);
+        let last = dead && self.meta.feature_level >= DRAINED_INHERIT_FROM;
+        if !last || held.iter().any(stays) {
+            held.retain(stays);
+        }
         let turn = usize::try_from(id.index() + u64::from(id.n())).unwrap_or(0);
         held.get(turn.checked_rem(held.len())?).copied()
     }

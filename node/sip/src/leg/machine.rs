@@ -15,6 +15,7 @@ use crate::transport::{Flow, Protocol};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Where a leg stands.
@@ -61,8 +62,21 @@ pub(crate) struct Machine {
     /// The peer's BYE and our 200 to it, until its end is known.
     parting: Option<(Key, Response)>,
     allowance: Allowance,
-    generations: [u32; LegTimer::COUNT],
+    alarms: [Alarm; LegTimer::COUNT],
 }
+
+/// One timer of a leg.
+#[derive(Clone, Copy, Default)]
+struct Alarm {
+    /// When it is due; `None` when it is not armed.
+    due: Option<Instant>,
+    /// The entry in the queue that counts, and when it comes.
+    queued: Option<(u32, Instant)>,
+}
+
+/// Numbers the entries of the timer queue. Never begun anew: a leg that went to another node and
+/// came back is not to be met by what was queued before.
+static ENTRIES: AtomicU32 = AtomicU32::new(0);
 
 impl Machine {
     pub(super) fn new(dialog: Dialog, phase: Phase, sink: LegSink) -> Self {
@@ -80,7 +94,7 @@ impl Machine {
             requests_open: 0,
             parting: None,
             allowance: Allowance::new(Instant::now()),
-            generations: [0; LegTimer::COUNT],
+            alarms: [Alarm::default(); LegTimer::COUNT],
         }
     }
 
@@ -101,7 +115,15 @@ impl Machine {
             Phase::Over => false,
             _ => true,
         };
-        has_dialog.then(|| self.dialog.clone())
+        let mut dialog = has_dialog.then(|| self.dialog.clone())?;
+        if let Some(answering) = &self.answering
+            && self.phase == Phase::Up
+            && !answering.awaits_ack()
+        {
+            // Whoever goes on from here has not answered this change, which its peer repeats.
+            dialog.remote_cseq = answering.cseq().checked_sub(1);
+        }
+        Some(dialog)
     }
 
     pub(super) fn emit(&self, event: LegEvent) {
@@ -109,27 +131,38 @@ impl Machine {
     }
 
     pub(super) fn arm(&mut self, core: &Core, timer: LegTimer, after: Duration) {
-        let generation = self.next_generation(timer);
-        core.arm_leg(self.token, timer, generation, after);
-    }
-
-    pub(super) fn disarm(&mut self, timer: LegTimer) {
-        self.next_generation(timer);
-    }
-
-    fn next_generation(&mut self, timer: LegTimer) -> u32 {
-        match self.generations.get_mut(timer as usize) {
-            Some(generation) => {
-                *generation = generation.wrapping_add(1);
-                *generation
-            }
-            None => 0,
+        let due = Instant::now() + after;
+        let Some(alarm) = self.alarms.get_mut(timer as usize) else {
+            return;
+        };
+        alarm.due = Some(due);
+        // An entry that comes earlier is put off when it comes: a peer that moves a distant
+        // deadline again and again does not fill the queue.
+        if alarm.queued.is_none_or(|(_, at)| due < at) {
+            let entry = ENTRIES.fetch_add(1, Ordering::Relaxed);
+            alarm.queued = Some((entry, due));
+            core.arm_leg(self.token, timer, entry, after);
         }
     }
 
-    pub(crate) fn on_timer(&mut self, core: &Core, timer: LegTimer, generation: u32) {
-        if self.generations.get(timer as usize) != Some(&generation) {
+    pub(super) fn disarm(&mut self, timer: LegTimer) {
+        if let Some(alarm) = self.alarms.get_mut(timer as usize) {
+            alarm.due = None;
+        }
+    }
+
+    pub(crate) fn on_timer(&mut self, core: &Core, timer: LegTimer, entry: u32) {
+        let Some(alarm) = self.alarms.get_mut(timer as usize) else {
             return;
+        };
+        if alarm.queued.is_none_or(|(queued, _)| queued != entry) {
+            return;
+        }
+        alarm.queued = None;
+        let Some(due) = alarm.due.take() else { return };
+        let left = due.saturating_duration_since(Instant::now());
+        if !left.is_zero() {
+            return self.arm(core, timer, left);
         }
         match timer {
             LegTimer::RetransmitOk => self.retransmit_ok(core),

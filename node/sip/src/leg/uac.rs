@@ -201,6 +201,9 @@ impl Machine {
 
     pub(super) fn on_invite_response(&mut self, core: &Core, number: u32, response: &Response) {
         if number != self.dialog.invite_cseq {
+            if response.is_success() && self.phase == Phase::Up {
+                self.acknowledge_for_another(core, number, response);
+            }
             return;
         }
         if response.is_provisional() {
@@ -220,6 +223,16 @@ impl Machine {
                 }
             }
             _ => self.calling = None,
+        }
+    }
+
+    /// A 2xx to a re-INVITE of the owner before us, which did not live to acknowledge it: without
+    /// an ACK the peer would end the call (RFC 3261 §14.2).
+    fn acknowledge_for_another(&mut self, core: &Core, number: u32, response: &Response) {
+        if response.headers.to_tag() == Some(self.dialog.remote_tag.as_str()) {
+            let mut ack = self.dialog.ack_of(number);
+            core.stamp(&mut ack, self.token, &self.dialog.flow);
+            core.transmit(&self.dialog.flow, &ack.to_bytes());
         }
     }
 

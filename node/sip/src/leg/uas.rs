@@ -44,6 +44,10 @@ impl Answering {
         &self.key
     }
 
+    pub(super) fn cseq(&self) -> u32 {
+        self.cseq
+    }
+
     pub(super) fn awaits_ack(&self) -> bool {
         self.ok.is_some()
     }

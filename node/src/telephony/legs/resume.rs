@@ -72,6 +72,13 @@ impl NodeLegs {
         let mut checkpoint =
             Checkpoint::read(bytes).ok_or_else(|| unusable("no checkpoint that can be read"))?;
         self.relocate(&mut checkpoint, call.address);
+        if let Checkpoint::Invite(kept) = &mut checkpoint
+            && row.seen != Seen::Answered
+        {
+            // Another early dialog: a caller who was given early media does not listen to a
+            // second description in the first (RFC 3261 §13.2.1).
+            kept.epoch = call.epoch;
+        }
         let incoming = row.role == LegRole::Caller && row.target.is_none();
         let mut entry = Entry::new(call.id, call.address, incoming, Offer::default());
         entry.sip_call_id.clone_from(&row.sip_call_id);

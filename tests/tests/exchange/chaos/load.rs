@@ -24,7 +24,7 @@ pub const AGENT_HZ: u32 = 700;
 /// Who is heard was heard within this time.
 const HEARD: Duration = Duration::from_millis(500);
 /// Calls that ended so long ago have been counted, and are forgotten.
-const KEPT: Duration = Duration::from_secs(300);
+const KEPT: Duration = Duration::from_secs(60);
 /// How long a caller waits to be answered before he tries another node.
 const ANSWER: Duration = Duration::from_secs(3);
 /// An agent has served a caller after so many packets of his, and gives one up whom he does
@@ -165,8 +165,11 @@ impl Load {
             let heard = || talk.is_heard().then_some(());
             eventually(PATIENCE, "both ends of a new call are heard", heard);
         }
-        for phone in [&self.caller, &self.device, &*lock(&self.agents)] {
-            phone.forget_ended(KEPT);
+        // Who is leaving is looked at once more.
+        if self.leaving.is_empty() {
+            for phone in [&self.caller, &self.device, &*lock(&self.agents)] {
+                phone.forget_ended(KEPT);
+            }
         }
     }
 
