@@ -70,7 +70,11 @@ pub(super) struct Record {
     pub cancelled: bool,
     /// Ours, to be stated in SDP.
     pub direction: &'static str,
+    /// The same before a change of it that is not answered yet.
+    pub direction_before: &'static str,
     pub sdp_version: u32,
+    /// The INVITE of ours, and the dialog, that has its answer.
+    pub heard: Option<(Option<u32>, Option<String>)>,
     /// The INVITE that came in and our last response to it.
     pub request: Option<Message>,
     pub response: Option<Vec<u8>>,
@@ -158,7 +162,9 @@ impl Record {
             authorized: false,
             cancelled: false,
             direction: "sendrecv",
+            direction_before: "sendrecv",
             sdp_version: 1,
+            heard: None,
             request: None,
             response: None,
             peer_message: Message::default(),
@@ -177,6 +183,22 @@ impl Record {
         if let Some((address, direction)) = super::message::audio_of(&message.body) {
             self.view.peer_audio = Some(address);
             self.view.peer_direction = direction;
+        }
+    }
+
+    /// The same with an answer to our INVITE: the first in a dialog counts, others in it are not
+    /// listened to (RFC 3261 §13.2.1).
+    pub fn hear_once(&mut self, response: &Message) {
+        if response.body.is_empty() {
+            return;
+        }
+        let of = (
+            response.cseq().map(|(number, _)| number),
+            response.tag("To"),
+        );
+        if self.heard.as_ref() != Some(&of) {
+            self.heard = Some(of);
+            self.hear(response);
         }
     }
 

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::calls::{Phase, Record, Repeat, View};
-use super::message::{Algorithm, Message, address_of, authorization, uri_of};
+use super::message::{self, Algorithm, Message, address_of, authorization, uri_of};
 use crate::poll::within_time;
-use crate::rtp::{Audio, EVENT_TYPE};
+use crate::rtp::Audio;
 
 /// How long the thread waits for a datagram before it looks at its timers.
 const TICK: Duration = Duration::from_millis(10);
@@ -263,13 +263,7 @@ impl Core {
     }
 
     fn sdp(&self, port: u16, direction: &str, version: u32) -> String {
-        let ip = self.local.ip();
-        format!(
-            "v=0\r\no=- {port} {version} IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\n\
-             m=audio {port} RTP/AVP 0 {EVENT_TYPE}\r\na=rtpmap:0 PCMU/8000\r\n\
-             a=rtpmap:{EVENT_TYPE} telephone-event/8000\r\na=fmtp:{EVENT_TYPE} 0-15\r\n\
-             a=ptime:20\r\na={direction}\r\n"
-        )
+        message::description(self.local.ip(), port, direction, version)
     }
 
     /// Starts a call; its Call-ID.
@@ -328,7 +322,7 @@ impl Core {
         let Some(record) = state.calls.get_mut(call_id) else {
             return;
         };
-        record.direction = direction;
+        record.direction_before = std::mem::replace(&mut record.direction, direction);
         record.sdp_version += 1;
         let sdp = self.sdp(record.audio.port(), direction, record.sdp_version);
         let (request, to) = self.dialog_request(record, call_id, "INVITE");
@@ -483,7 +477,7 @@ impl Core {
         if status < 200 {
             record.repeat = None;
             record.view.history.push((Instant::now(), status));
-            record.hear(response);
+            record.hear_once(response);
             if status > 100 && record.view.phase == Phase::Calling {
                 record.view.phase = Phase::Ringing;
             }
@@ -527,14 +521,16 @@ impl Core {
             if let Some(contact) = response.header("Contact") {
                 record.target = uri_of(contact);
             }
-            record.hear(response);
+            record.hear_once(response);
             record.up();
             if record.cancelled {
                 // The answer and our CANCEL have crossed (§9.1, §15).
                 let call_id = response.call_id();
                 self.bye(record, &call_id);
             }
-        } else if record.view.phase != Phase::Up {
+        } else if record.view.phase == Phase::Up {
+            record.direction = record.direction_before;
+        } else {
             record.end(Some(status), true);
         }
     }

@@ -1,9 +1,11 @@
 //! SIP messages of the test phones: text in, text out (RFC 3261 §7), nothing clever.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use md5::{Digest, Md5};
 use sha2::Sha256;
+
+use crate::rtp::EVENT_TYPE;
 
 /// A request or a response.
 #[derive(Clone, Debug, Default)]
@@ -191,6 +193,16 @@ pub fn address_of(uri: &str) -> Option<SocketAddr> {
     host.parse()
         .ok()
         .or_else(|| format!("{host}:5060").parse().ok())
+}
+
+/// A phone's description of its audio: G.711 and keys.
+pub fn description(ip: IpAddr, port: u16, direction: &str, version: u32) -> String {
+    format!(
+        "v=0\r\no=- {port} {version} IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\n\
+         m=audio {port} RTP/AVP 0 {EVENT_TYPE}\r\na=rtpmap:0 PCMU/8000\r\n\
+         a=rtpmap:{EVENT_TYPE} telephone-event/8000\r\na=fmtp:{EVENT_TYPE} 0-15\r\n\
+         a=ptime:20\r\na={direction}\r\n"
+    )
 }
 
 /// Where an SDP wants its audio, and the direction it states.

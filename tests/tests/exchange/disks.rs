@@ -167,6 +167,52 @@ fn writes_that_fail_or_are_torn_cost_nothing_that_was_acknowledged() {
 }
 
 #[test]
+fn a_disk_that_hangs_costs_its_node_the_lead_until_it_answers() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let Some(library) = shim(folder.path()) else {
+        return;
+    };
+    let word = folder.path().join("fault");
+    let environment = [
+        ("LD_PRELOAD", library.to_str().expect("plain ASCII")),
+        ("STROWGER_FAULT", word.to_str().expect("plain ASCII")),
+    ];
+    let mut cluster = Cluster::start("basic.toml");
+    let mut next = 31_000;
+    for of_leader in [false, true] {
+        let node = if of_leader { 1 } else { follower(&cluster) };
+        cluster.end(node);
+        cluster.restart_with(node, &environment);
+        let leader = cluster.leader();
+        if of_leader && leader != node {
+            // A leader that ends hands over to the first of the others.
+            cluster.end(leader);
+            cluster.restart(leader);
+        }
+        assert_eq!(cluster.leader() == node, of_leader, "node {node}");
+        let mut history = History::new(&cluster, next);
+        history.write_many(3);
+        std::fs::write(&word, "hang").expect("written");
+        history.write_many(3);
+        declared_down(&cluster, node);
+        history.write_many(3);
+        history.check(&others(node));
+        std::fs::remove_file(&word).expect("removed");
+        history.check(&[1, 2, 3]);
+        next = history.next;
+        eventually(SOON, "the node is up again", || {
+            let nodes = cluster.any_api().list("/v1/nodes")?;
+            nodes.iter().all(|node| node["state"] == "up").then_some(())
+        });
+        let told = cluster.log(node);
+        let alarm = told.iter().any(|line| line.to_string().contains("SW0408"));
+        assert!(alarm, "the log says why");
+        println!("leader: {of_leader}: everything acknowledged is on every node");
+    }
+    assert!(cluster.panics().is_empty(), "{:#?}", cluster.panics());
+}
+
+#[test]
 fn a_full_disk_takes_a_node_out_until_there_is_room() {
     let mut cluster = Cluster::start("basic.toml");
     let node = follower(&cluster);

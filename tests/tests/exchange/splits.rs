@@ -289,6 +289,37 @@ fn who_is_cut_off_keeps_its_calls_and_starts_nothing() {
 }
 
 #[test]
+fn a_hold_that_nobody_could_commit_is_as_if_it_had_not_been() {
+    let Some(cluster) = Apart::start(site().text(), &passwords()) else {
+        return;
+    };
+    let node = cluster.leader();
+    let talks = talk(node, 0, 1);
+    let (one, other) = talks.other_call();
+    cluster.numbers().for_each(|number| cluster.isolate(number));
+    std::thread::sleep(Duration::from_millis(1_500));
+    println!("somebody holds while no node reaches another");
+    // Nodes that are cut off send no SIP: the answer comes when the phone repeats its INVITE.
+    assert_ne!(one.hold(), Some(200));
+    cluster.numbers().for_each(|number| cluster.rejoin(number));
+    cluster.wait_at_home();
+    println!("they meet again: nobody is held, and somebody can be");
+    hears(one, 620, "the caller after the split");
+    hears(other, 440, "the called after the split");
+    std::thread::sleep(Duration::from_secs(1));
+    hears(one, 620, "the caller a second later");
+    hears(other, 440, "the called a second later");
+    assert_eq!(one.hold(), Some(200));
+    other
+        .wait(SOON, |_| other.audio().hears(MUSIC_HZ))
+        .expect("who is held hears music");
+    assert_eq!(one.resume(), Some(200));
+    hears(other, 440, "the called when he is held no more");
+    one.hang_up();
+    other.ended(SOON).expect("it is told");
+}
+
+#[test]
 fn what_nodes_saw_while_none_reached_another_is_merged() {
     let Some(cluster) = Apart::start(site().text(), &passwords()) else {
         return;

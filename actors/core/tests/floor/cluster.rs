@@ -239,6 +239,29 @@ fn each_its_own(world: &mut World) {
 }
 
 #[test]
+fn where_addresses_do_not_move_a_drained_node_is_a_better_heir_than_nobody() {
+    let (mut world, calls, other) = busy();
+    world.propose(Command::Raise {
+        level: FEATURE_LEVEL,
+    });
+    calls_leave_addresses(&mut world);
+    each_its_own(&mut world);
+    for node in [1, 3] {
+        let node = NodeId(node);
+        assert_eq!(world.act(Action::Drain { node, on: true }), Reply::Done);
+    }
+    let before: Vec<bool> = calls.iter().map(|call| world.is_live(*call)).collect();
+    world.node_down(2, 1);
+    let after: Vec<bool> = calls.iter().map(|call| world.is_live(*call)).collect();
+    assert_eq!(before, after, "no call ends with its node");
+    for call in calls.iter().filter(|call| world.is_live(**call)) {
+        assert_ne!(world.row(*call).owner, NodeId(2));
+    }
+    assert!(world.is_live(other));
+    assert_eq!(world.state(State::check), Vec::<String>::new());
+}
+
+#[test]
 fn where_addresses_do_not_move_calls_go_to_those_of_the_survivors() {
     let (mut world, calls, other) = busy();
     calls_leave_addresses(&mut world);

@@ -3,6 +3,7 @@
  * STROWGER_FAULT names a file; while it exists, its first word says what happens to the
  * write-ahead log of the store (files named *.log below a folder named store):
  *   eio    writes and syncs fail with EIO
+ *   hang   syncs take as long as the file exists
  *   torn   the next write is cut in half, and the process is killed
  */
 #define _GNU_SOURCE
@@ -43,6 +44,11 @@ static int fault(int fd, const void *data, size_t size) {
     if (strncmp(word, "eio", 3) == 0) {
         errno = EIO;
         return -1;
+    }
+    while (!data && strncmp(word, "hang", 4) == 0) {
+        usleep(20000);
+        if (!told(word, sizeof word))
+            return 0;
     }
     if (strncmp(word, "torn", 4) == 0 && data && size > 1) {
         ssize_t (*plain)(int, const void *, size_t) = dlsym(RTLD_NEXT, "write");
