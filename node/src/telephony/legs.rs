@@ -340,7 +340,8 @@ fn take(shared: &Arc<Shared>, leg: LegId, event: SipEvent) {
     }
 }
 
-/// The far end has described its audio in answer to ours: from here a next owner goes on.
+/// Says what is agreed with the far end now: from there a next owner goes on. After its answer
+/// to our description, and after a change that was refused and may have been committed.
 fn renewed(shared: &Shared, leg: LegId) {
     let renewed = shared.legs.with(leg, |entry| {
         entry.kept = None;

@@ -111,6 +111,21 @@ fn shim(folder: &Path) -> Option<PathBuf> {
     }
 }
 
+/// Starts the leader, or a node that does not lead, with a disk that fails when told to.
+fn faulty(cluster: &mut Cluster, of_leader: bool, environment: &[(&str, &str)]) -> u64 {
+    let node = if of_leader { 1 } else { follower(cluster) };
+    cluster.end(node);
+    cluster.restart_with(node, environment);
+    let leader = cluster.leader();
+    if of_leader && leader != node {
+        // A leader that ends hands over to the first of the others.
+        cluster.end(leader);
+        cluster.restart(leader);
+    }
+    assert_eq!(cluster.leader() == node, of_leader, "node {node}");
+    node
+}
+
 #[test]
 fn writes_that_fail_or_are_torn_cost_nothing_that_was_acknowledged() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -126,16 +141,7 @@ fn writes_that_fail_or_are_torn_cost_nothing_that_was_acknowledged() {
     let mut next = 30_000;
     for fault in ["eio", "torn"] {
         for of_leader in [false, true] {
-            let node = if of_leader { 1 } else { follower(&cluster) };
-            cluster.end(node);
-            cluster.restart_with(node, &environment);
-            let leader = cluster.leader();
-            if of_leader && leader != node {
-                // A leader that ends hands over to the first of the others.
-                cluster.end(leader);
-                cluster.restart(leader);
-            }
-            assert_eq!(cluster.leader() == node, of_leader, "node {node}");
+            let node = faulty(&mut cluster, of_leader, &environment);
             let mut history = History::new(&cluster, next);
             history.write_many(3);
             std::fs::write(&word, fault).expect("written");
@@ -180,16 +186,7 @@ fn a_disk_that_hangs_costs_its_node_the_lead_until_it_answers() {
     let mut cluster = Cluster::start("basic.toml");
     let mut next = 31_000;
     for of_leader in [false, true] {
-        let node = if of_leader { 1 } else { follower(&cluster) };
-        cluster.end(node);
-        cluster.restart_with(node, &environment);
-        let leader = cluster.leader();
-        if of_leader && leader != node {
-            // A leader that ends hands over to the first of the others.
-            cluster.end(leader);
-            cluster.restart(leader);
-        }
-        assert_eq!(cluster.leader() == node, of_leader, "node {node}");
+        let node = faulty(&mut cluster, of_leader, &environment);
         let mut history = History::new(&cluster, next);
         history.write_many(3);
         std::fs::write(&word, "hang").expect("written");
