@@ -6,9 +6,8 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::thread::JoinHandle;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -33,7 +32,7 @@ use crate::raft::machine::{Applier, ApplyOutputs};
 use crate::raft::network::Network;
 use crate::raft::{self, OwnCommand, OwnReply, Raft};
 use crate::store::keys::GroupId;
-use crate::store::{Store, StoredRows};
+use crate::store::{Store, StoredRows, Threads};
 use crate::transport::wire::Kind;
 use crate::transport::{Serving, Transport};
 use crate::{membership, propose, vouch};
@@ -74,7 +73,7 @@ pub struct Cluster {
 struct Owner {
     runtime: Mutex<Option<Runtime>>,
     handle: tokio::runtime::Handle,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    threads: Option<Arc<Threads>>,
     stop: CancellationToken,
     lock: Mutex<Option<File>>,
 }
@@ -110,7 +109,7 @@ impl Cluster {
         let stop = CancellationToken::new();
         let handle = runtime.handle().clone();
         // The caller may stand on a runtime of its own, where blocking on ours panics.
-        let threads = Mutex::default();
+        let threads = OnceLock::new();
         let started = std::thread::scope(|scope| {
             let starting = start(config, identity, machine, stop.clone(), &threads);
             scope.spawn(|| handle.block_on(starting)).join()
@@ -121,14 +120,14 @@ impl Cluster {
             Ok(core) => core,
             Err(error) => {
                 stop.cancel();
-                end(Some(runtime), threads.into_inner());
+                end(Some(runtime), threads.into_inner().as_deref());
                 return Err(error);
             }
         };
         let owner = Owner {
             runtime: Mutex::new(Some(runtime)),
             handle,
-            threads,
+            threads: threads.into_inner(),
             stop,
             lock: Mutex::new(Some(lock)),
         };
@@ -157,11 +156,8 @@ impl Cluster {
         }
         let Self { core, owner } = self;
         drop(core);
-        let (runtime, threads) = (
-            owner.runtime.lock().take(),
-            owner.threads.lock().split_off(0),
-        );
-        end(runtime, threads);
+        let runtime = owner.runtime.lock().take();
+        end(runtime, owner.threads.as_deref());
         owner.lock.lock().take();
     }
 
@@ -450,25 +446,15 @@ pub(crate) fn lock(data_dir: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// Ends a runtime and then the threads of log and apply, which end when nobody can ask them
-/// any more: the store is closed when this returns.
-fn end(runtime: Option<Runtime>, threads: Vec<JoinHandle<()>>) {
+/// Ends a runtime and then the threads that hold the store: it is closed when this returns.
+fn end(runtime: Option<Runtime>, threads: Option<&Threads>) {
     if let Some(runtime) = runtime {
         // On a thread of its own, because the caller may stand on a runtime.
         let ending = std::thread::spawn(move || runtime.shutdown_timeout(Duration::from_secs(3)));
         let _ = ending.join();
     }
-    let until = std::time::Instant::now() + Duration::from_secs(3);
-    for thread in threads {
-        // Another clone of the handle may still be able to ask.
-        while !thread.is_finished() && std::time::Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        if !thread.is_finished() {
-            tracing::warn!("the store stays open while other handles of this node live");
-        } else if thread.join().is_err() {
-            tracing::error!("a thread of the store ended badly");
-        }
+    if threads.is_some_and(|threads| !threads.join(Duration::from_secs(3))) {
+        tracing::warn!("the store stays open while other handles of this node live");
     }
 }
 
@@ -477,7 +463,7 @@ async fn start(
     identity: Arc<Identity>,
     machine: impl Machine,
     stop: CancellationToken,
-    threads: &Mutex<Vec<JoinHandle<()>>>,
+    threads: &OnceLock<Arc<Threads>>,
 ) -> Result<Arc<Core>, OpenError> {
     let group = GroupId::FIRST;
     let settings = raft::settings(&config).map_err(OpenError::Agreement)?;
@@ -490,6 +476,7 @@ async fn start(
         return Err(OpenError::Outdated { store: 0, lives });
     }
     let store = Store::open(&store_dir)?;
+    threads.get_or_init(|| store.threads().clone());
     // Judged before a life is counted: an old store would catch up by being started.
     let seen = store.lives()?;
     if seen < lives {
@@ -501,8 +488,7 @@ async fn start(
     let incarnation = store.next_incarnation()?;
     identity::note_life(&config.data_dir, incarnation)?;
     let syncs = Arc::new(AtomicU64::new(0));
-    let (log, thread) = LogStore::open(store.clone(), group, syncs.clone())?;
-    threads.lock().push(thread);
+    let log = LogStore::open(store.clone(), group, syncs.clone())?;
     let outputs = ApplyOutputs::default();
     let applier = Applier::start(
         store.clone(),
@@ -511,8 +497,7 @@ async fn start(
         &config.data_dir,
         outputs.clone(),
     );
-    let (applier, thread) = applier.map_err(unrepairable)?;
-    threads.lock().push(thread);
+    let applier = applier.map_err(unrepairable)?;
     for (node, address) in &identity.seeds {
         transport.set_address(*node, address);
     }

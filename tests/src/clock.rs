@@ -54,6 +54,14 @@ impl Clock {
     /// # Panics
     /// Without a C compiler, or when the moment is past.
     pub fn showing(folder: &Path, moment: Moment) -> Self {
+        Self::real(folder).moved_to(moment)
+    }
+
+    /// A clock that is right, until it leaps; its library is built in `folder`.
+    ///
+    /// # Panics
+    /// Without a C compiler.
+    pub fn real(folder: &Path) -> Self {
         let source = folder.join("clock.c");
         let library = folder.join("clock.so");
         std::fs::write(&source, SOURCE).expect("the folder is writable");
@@ -69,7 +77,6 @@ impl Clock {
             library,
             ahead_s: 0,
         }
-        .moved_to(moment)
     }
 
     /// The same clock, set to `moment`.

@@ -101,6 +101,9 @@ impl Leases {
         }
         if !leads {
             state.unsure_until = state.unsure_until.max(Some(now));
+            // Whoever leads next waits for what this node granted, itself among the others.
+            let own = state.confirmed.map(|at| at.plus(state.length));
+            state.own_until = state.own_until.max(own);
         }
         state.leader_since = leads.then_some(now);
         state.last_confirmation = None;
@@ -303,6 +306,23 @@ mod tests {
             !leader.valid(ms(600)),
             "the leader's own right ends with its quorum"
         );
+    }
+
+    #[test]
+    fn who_hands_over_acts_on_until_its_quorum_is_a_lease_ago() {
+        let start = at(0);
+        let ms = |ms| start.plus(Duration::from_millis(ms));
+        let leader = Leases::new(Duration::from_millis(500));
+        leader.lead(true, ms(0));
+        leader.confirm(ms(100));
+        leader.lead(false, ms(200));
+        assert!(leader.valid(ms(599)), "nothing was taken from it");
+        assert!(!leader.valid(ms(600)));
+        assert!(leader.grant(2, 0, ms(300)).is_zero(), "it grants no more");
+        let unconfirmed = Leases::new(Duration::from_millis(500));
+        unconfirmed.lead(true, ms(0));
+        unconfirmed.lead(false, ms(10));
+        assert!(!unconfirmed.valid(ms(11)));
     }
 
     #[test]

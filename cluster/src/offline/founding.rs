@@ -17,7 +17,7 @@ use crate::cluster::{STORE_DIR, lock};
 use crate::copy::Taken;
 use crate::error::{OpenError, StoreError};
 use crate::identity::Identity;
-use crate::raft::log::{COMMITTED, PURGED, VOTE};
+use crate::raft::log::{COMMITTED, PURGED, VOTE, last_entry};
 use crate::raft::machine::{APPLIED, Applied};
 use crate::raft::snapshot::Staged;
 use crate::raft::{
@@ -164,6 +164,15 @@ pub fn recover(
     let standing = Standing::read(&store, &identity)?;
     let recovery = standing.recovery;
     let mut batch = WriteBatch::default();
+    let logged = last_entry(&store, group)?.map(|entry| entry.log_id());
+    if logged < Some(standing.last) {
+        // Rows of an entry whose own copy the crash took: no log may begin in front of a gap.
+        let family = store.family(Family::Raft);
+        let end = keys::log(group, standing.last.index + 1);
+        batch.delete_range_cf(family, keys::log(group, 0), end);
+        let purged = keys::log_single(group, PURGED);
+        store.put(&mut batch, Family::Raft, &purged, &encode(&standing.last));
+    }
     let mut tail = Tail::after(&store, group, standing.last, identity.node, standing.term);
     // Removed before they stop being members, so that at no entry they could greet.
     for node in &recovery.lost {

@@ -127,7 +127,7 @@ impl LogStore {
         store: Arc<Store>,
         group: GroupId,
         syncs: Arc<AtomicU64>,
-    ) -> Result<(Self, std::thread::JoinHandle<()>), StoreError> {
+    ) -> Result<Self, StoreError> {
         let vote = single(&store, group, VOTE, "vote")?;
         let committed: Option<Option<LogId>> =
             single(&store, group, COMMITTED, "committed position")?;
@@ -151,14 +151,9 @@ impl LogStore {
         });
         let (queue, operations) = mpsc::channel(limits::LOG_QUEUE_MAX);
         let writer = shared.clone();
-        let thread = std::thread::Builder::new()
-            .name("cluster-log".to_owned())
-            .spawn(move || writer.run(operations))
-            .map_err(|source| StoreError::File {
-                path: "cluster-log".into(),
-                source,
-            })?;
-        Ok((Self { shared, queue }, thread))
+        let threads = shared.store.threads();
+        threads.spawn("cluster-log", move || writer.run(operations))?;
+        Ok(Self { shared, queue })
     }
 
     /// The last entry's position, on disk or not.
@@ -352,7 +347,7 @@ fn single<T: serde::de::DeserializeOwned>(
     }
 }
 
-fn last_entry(store: &Store, group: GroupId) -> Result<Option<Entry>, StoreError> {
+pub(crate) fn last_entry(store: &Store, group: GroupId) -> Result<Option<Entry>, StoreError> {
     let mut options = ReadOptions::default();
     options.set_iterate_lower_bound(keys::log(group, 0));
     let from = keys::log(group, u64::MAX);

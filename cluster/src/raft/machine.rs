@@ -132,7 +132,7 @@ impl Applier {
         machine: impl Machine,
         data_dir: &Path,
         outputs: ApplyOutputs,
-    ) -> Result<(Self, std::thread::JoinHandle<()>), StoreError> {
+    ) -> Result<Self, StoreError> {
         let rows = StoredRows::new(store.clone(), group);
         let mut worker = Worker {
             store: store.clone(),
@@ -147,14 +147,9 @@ impl Applier {
         worker.resume_installation()?;
         worker.load()?;
         let (asks, inbox) = mpsc::channel(64);
-        let thread = std::thread::Builder::new()
-            .name("cluster-apply".to_owned())
-            .spawn(move || worker.run(inbox))
-            .map_err(|source| StoreError::File {
-                path: "cluster-apply".into(),
-                source,
-            })?;
-        Ok((Self { asks, store, group }, thread))
+        let threads = store.threads();
+        threads.spawn("cluster-apply", move || worker.run(inbox))?;
+        Ok(Self { asks, store, group })
     }
 
     /// The machine's hash and the index it stands at.

@@ -62,13 +62,8 @@ impl Pin {
     ) -> Result<(SnapshotMeta, Self), StoreError> {
         let (asks, inbox) = mpsc::channel(1);
         let (tell, covered) = oneshot::channel();
-        std::thread::Builder::new()
-            .name("cluster-pin".to_owned())
-            .spawn(move || hold(&store, group, tell, inbox))
-            .map_err(|source| StoreError::File {
-                path: "cluster-pin".into(),
-                source,
-            })?;
+        let threads = store.threads().clone();
+        threads.spawn("cluster-pin", move || hold(&store, group, tell, inbox))?;
         let meta = covered.await.map_err(|_| StoreError::Closed)??;
         Ok((meta, Self { asks }))
     }

@@ -1,8 +1,7 @@
 //! The library's own conformance suite, run on our storage.
 
-use std::sync::{Arc, Weak};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::entry::RaftEntry;
 use openraft::storage::{RaftLogStorage, RaftLogStorageExt};
@@ -14,8 +13,8 @@ use strowger_core::ports::{Machine, Meta, Proposal, Rows, RowsRead};
 use super::log::LogStore;
 use super::machine::{Applier, ApplyOutputs};
 use super::{Entry, LeaderId, LogId, Types};
-use crate::store::Store;
 use crate::store::keys::GroupId;
+use crate::store::{Store, Threads};
 
 struct Mute;
 
@@ -33,30 +32,15 @@ impl Machine for Mute {
     }
 }
 
-/// Remembers the stores it opened, without holding them, and the threads that do.
+/// Remembers the threads that hold the stores it opened.
 #[derive(Default)]
-struct Builder {
-    stores: Mutex<Vec<Weak<Store>>>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-}
+struct Builder(Mutex<Vec<Arc<Threads>>>);
 
 impl Builder {
     /// Waits until every store is closed: the engine must not be in use when the process ends.
     fn closed(&self) {
-        for thread in self.threads.lock().drain(..) {
-            thread.join().expect("no thread of a store panics");
-        }
-        let begun = Instant::now();
-        let open = || {
-            let stores = self.stores.lock();
-            stores.iter().any(|store| store.strong_count() > 0)
-        };
-        while open() {
-            assert!(
-                begun.elapsed() < Duration::from_secs(60),
-                "a store stays open"
-            );
-            std::thread::sleep(Duration::from_millis(10));
+        for threads in self.0.lock().drain(..) {
+            assert!(threads.join(Duration::from_secs(60)), "a store stays open");
         }
     }
 }
@@ -70,14 +54,13 @@ impl StoreBuilder<Types, LogStore, Applier, tempfile::TempDir> for Builder {
         use openraft::errors::ErrorSource;
         let dir = tempfile::tempdir().map_err(|error| failed(&error))?;
         let store = Store::open(&dir.path().join("store")).map_err(|error| failed(&error))?;
-        self.stores.lock().push(Arc::downgrade(&store));
+        self.0.lock().push(store.threads().clone());
         let group = GroupId::FIRST;
-        let (log, writer) =
+        let log =
             LogStore::open(store.clone(), group, Arc::default()).map_err(|error| failed(&error))?;
         let outputs = ApplyOutputs::default();
-        let (applier, worker) = Applier::start(store, group, Mute, dir.path(), outputs)
+        let applier = Applier::start(store, group, Mute, dir.path(), outputs)
             .map_err(|error| failed(&error))?;
-        self.threads.lock().extend([writer, worker]);
         Ok((dir, log, applier))
     }
 }

@@ -12,6 +12,7 @@ mod checked;
 pub mod keys;
 mod overlay;
 mod rows;
+mod threads;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use crate::error::StoreError;
 pub use checked::{seal, unseal};
 pub use overlay::Overlay;
 pub use rows::StoredRows;
+pub use threads::Threads;
 
 /// Column families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -73,6 +75,7 @@ pub struct Store {
     fault: Fault,
     /// When the writes under way began.
     writing: Mutex<Vec<Instant>>,
+    threads: Arc<Threads>,
 }
 
 /// Remembers the first fault and tells whoever waits for it.
@@ -136,6 +139,7 @@ impl Store {
             db,
             fault: Fault::default(),
             writing: Mutex::default(),
+            threads: Arc::default(),
         })
     }
 
@@ -156,6 +160,11 @@ impl Store {
         let all = Family::ALL.iter();
         all.flat_map(|family| properties.iter().map(move |property| of(family, property)))
             .sum()
+    }
+
+    /// The threads that hold it.
+    pub fn threads(&self) -> &Arc<Threads> {
+        &self.threads
     }
 
     /// Where faults are raised.
