@@ -178,11 +178,24 @@ impl Engine {
             .adopt(&mut directory, worker, leg, lease, sockets)
     }
 
+    /// Keeps ports of an address for legs that are to be opened at them, for a minute: other
+    /// legs get them only when no other is left.
+    ///
+    /// # Errors
+    /// `TooManyAddresses`.
+    pub fn keep_ports(
+        &self,
+        local: IpAddr,
+        ports: impl IntoIterator<Item = u16>,
+    ) -> Result<(), OpenError> {
+        self.inner.pool.keep(local, ports, limits::PORTS_KEPT)
+    }
+
     /// Sets what was agreed for a leg; may be called again at any time (hold, re-INVITE). A new
     /// `remote` opens the learning of the source again.
     ///
     /// # Errors
-    /// `UnknownLeg`, `PayloadType`, `Overloaded`, `Stopped`.
+    /// `UnknownLeg`, `PayloadType`, `Stopped`.
     pub fn configure(&self, leg: LegKey, media: LegMedia) -> Result<(), MediaError> {
         let types = [Some(media.payload_type), media.dtmf_payload_type];
         if let Some(bad) = types
@@ -194,7 +207,8 @@ impl Engine {
         }
         let mut directory = self.inner.directory.lock();
         let worker = directory.entry(leg)?.worker;
-        self.inner.send(worker, Command::Configure(leg, media))?;
+        self.inner
+            .send_surely(worker, Command::Configure(leg, media))?;
         let entry = directory.entry(leg)?;
         entry.codec = Some(media.codec);
         entry.telephone_events = media.dtmf_payload_type.is_some();
@@ -204,7 +218,7 @@ impl Engine {
     /// Relays between two legs, both ways; ends any bridge either had.
     ///
     /// # Errors
-    /// `UnknownLeg`, `SameLeg`, `Overloaded`, `Stopped`.
+    /// `UnknownLeg`, `SameLeg`, `Stopped`.
     pub fn bridge(&self, a: LegKey, b: LegKey) -> Result<(), MediaError> {
         if a == b {
             return Err(MediaError::SameLeg(a));
@@ -215,15 +229,15 @@ impl Engine {
         if target != source {
             self.inner.relocate(&mut directory, b, source, target)?;
         }
-        self.inner.send(target, Command::Bridge(a, b))
+        self.inner.send_surely(target, Command::Bridge(a, b))
     }
 
     /// Ends the bridge of a leg, for both sides. Does nothing to a leg without one.
     ///
     /// # Errors
-    /// `UnknownLeg`, `Overloaded`, `Stopped`.
+    /// `UnknownLeg`, `Stopped`.
     pub fn unbridge(&self, leg: LegKey) -> Result<(), MediaError> {
-        self.command(leg, Command::Unbridge(leg))
+        self.surely(leg, Command::Unbridge(leg))
     }
 
     /// Plays a clip to a leg instead of what it is bridged to or was playing. The first packet
@@ -284,9 +298,9 @@ impl Engine {
     /// Stops what is played to a leg; a bridge is heard again. Does nothing to a quiet leg.
     ///
     /// # Errors
-    /// `UnknownLeg`, `Overloaded`, `Stopped`.
+    /// `UnknownLeg`, `Stopped`.
     pub fn stop_playing(&self, leg: LegKey) -> Result<(), MediaError> {
-        self.command(leg, Command::Stop(leg))
+        self.surely(leg, Command::Stop(leg))
     }
 
     /// Sends a digit to the phone (RFC 4733) for so many milliseconds, after those already
@@ -313,8 +327,6 @@ impl Engine {
     pub fn close(&self, leg: LegKey) -> Result<(), MediaError> {
         let mut directory = self.inner.directory.lock();
         let worker = directory.entry(leg)?.worker;
-        // Closing may wait a moment for a full queue: it must not be refused, for nobody would
-        // come back to free the ports.
         self.inner.send_surely(worker, Command::Close(leg))?;
         directory.forget(leg);
         Ok(())
@@ -359,6 +371,12 @@ impl Engine {
             playback.clip.encoded(codec);
         }
         self.command(leg, Command::Play(leg, playback))
+    }
+
+    fn surely(&self, leg: LegKey, command: Command) -> Result<(), MediaError> {
+        let mut directory = self.inner.directory.lock();
+        let worker = directory.entry(leg)?.worker;
+        self.inner.send_surely(worker, command)
     }
 
     fn command(&self, leg: LegKey, command: Command) -> Result<(), MediaError> {
@@ -443,7 +461,7 @@ impl Inner {
         target: usize,
     ) -> Result<(), MediaError> {
         let (reply, answer) = bounded(1);
-        self.send(source, Command::Release(leg, reply))?;
+        self.send_surely(source, Command::Release(leg, reply))?;
         // No time limit: giving up here would lose the leg between two workers.
         let released = answer.recv().map_err(|_| MediaError::Stopped)?;
         self.send_surely(target, Command::Adopt(released))?;
@@ -466,7 +484,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Waits for room in the queue instead of refusing.
+    /// Waits a moment for room in a full queue instead of refusing: for what says how a leg is
+    /// to be from now on, and its end, because nobody would come back to say so again.
     fn send_surely(&self, worker: usize, command: Command) -> Result<(), MediaError> {
         let handle = self.workers.get(worker).ok_or(MediaError::Stopped)?;
         handle.waker.wake();

@@ -8,11 +8,15 @@ pub const WORKERS_MAX: usize = 64;
 /// Legs one worker serves. At the bound `open` answers `TooManyLegs`.
 pub const LEGS_PER_WORKER_MAX: usize = 16_384;
 
-/// Commands waiting at one worker. At the bound a command is refused with `Overloaded`.
+/// Commands waiting at one worker. At the bound whoever says how a leg is to be waits for a round
+/// of the worker; opening, playing, digits and statistics are refused with `Overloaded`.
 pub const COMMAND_QUEUE: usize = 8_192;
 
 /// Commands a worker takes per round, so that a burst of signalling cannot delay audio.
 pub const COMMANDS_PER_ROUND: usize = 256;
+
+/// How long ports are kept for legs to be taken over with them; what was not until then is not.
+pub const PORTS_KEPT: Duration = Duration::from_secs(60);
 
 /// Events waiting for the receiver. At the bound they go to the worker's backlog.
 pub const EVENT_QUEUE: usize = 16_384;

@@ -3,11 +3,12 @@
 //! A pair is held by a [`PortLease`] and free when that is dropped, so no path can leak one.
 //! The pool decides numbers only; binding is the caller's business.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -29,6 +30,8 @@ struct Pool {
     /// Where the next search starts: behind the pair given last, so that a port just closed
     /// rests as long as possible and late packets of its old call meet nobody.
     next: usize,
+    /// Pairs that legs still to be taken over want, and until when they are kept for them.
+    wanted: Option<(HashSet<usize>, Instant)>,
 }
 
 /// One even port and its odd neighbour, ours until dropped.
@@ -68,13 +71,42 @@ impl PortPool {
     pub(crate) fn take(self: &Arc<Self>, local: IpAddr) -> Result<PortLease, OpenError> {
         self.with_pool(local, |pool| {
             let pairs = pool.taken.len();
-            let index = (0..pairs)
+            pool.wanted.take_if(|(_, until)| *until <= Instant::now());
+            let wanted = |index: &usize| {
+                let wanted = pool.wanted.as_ref();
+                wanted.is_some_and(|(pairs, _)| pairs.contains(index))
+            };
+            let mut free = (0..pairs)
                 .map(|step| (pool.next + step) % pairs)
-                .find(|index| pool.taken.get(*index) == Some(&false));
+                .filter(|index| pool.taken.get(*index) == Some(&false));
+            // Whoever is here now goes before whoever may never be taken over.
+            let index = free.clone().find(|index| !wanted(index));
+            let index = index.or_else(|| free.next());
             let index = index.ok_or(OpenError::PortsExhausted { local, pairs })?;
             pool.next = (index + 1) % pairs;
             Ok(index)
         })
+    }
+
+    /// Keeps pairs of an address for legs that are taken over with them, for so long: others
+    /// get them only when no other is left. Replaces what was kept before.
+    pub(crate) fn keep(
+        self: &Arc<Self>,
+        local: IpAddr,
+        ports: impl IntoIterator<Item = u16>,
+        patience: Duration,
+    ) -> Result<(), OpenError> {
+        let indices = ports.into_iter().filter_map(|port| self.index_of(port));
+        let wanted = (indices.collect(), Instant::now() + patience);
+        let mut pools = self.pools.lock();
+        self.pool(&mut pools, local)?.wanted = Some(wanted);
+        Ok(())
+    }
+
+    fn index_of(&self, port: u16) -> Option<usize> {
+        let offset = port.checked_sub(self.first)?;
+        let index = usize::from(offset / 2);
+        (offset % 2 == 0 && index < self.pairs).then_some(index)
     }
 
     /// This very pair, for a call that is taken over with its ports. The search for others
@@ -84,14 +116,8 @@ impl PortPool {
         local: IpAddr,
         port: u16,
     ) -> Result<PortLease, OpenError> {
-        let out_of_range = OpenError::PortOutOfRange(port);
-        let Some(offset) = port.checked_sub(self.first) else {
-            return Err(out_of_range);
-        };
-        let index = usize::from(offset / 2);
-        if offset % 2 != 0 || index >= self.pairs {
-            return Err(out_of_range);
-        }
+        let index = self.index_of(port);
+        let index = index.ok_or(OpenError::PortOutOfRange(port))?;
         self.with_pool(local, |pool| match pool.taken.get(index) {
             Some(false) => Ok(index),
             _ => Err(OpenError::PortInUse { local, port }),
@@ -104,19 +130,7 @@ impl PortPool {
         choose: impl FnOnce(&mut Pool) -> Result<usize, OpenError>,
     ) -> Result<PortLease, OpenError> {
         let mut pools = self.pools.lock();
-        if !pools.contains_key(&local) && pools.len() >= limits::LOCAL_ADDRESSES_MAX {
-            pools.retain(|_, pool| pool.in_use > 0);
-            if pools.len() >= limits::LOCAL_ADDRESSES_MAX {
-                return Err(OpenError::TooManyAddresses);
-            }
-        }
-        let pool = pools.entry(local).or_insert_with(|| Pool {
-            taken: vec![false; self.pairs],
-            in_use: 0,
-            // Not where another holder of the address began: legs taken over from it want
-            // their own ports.
-            next: usize::try_from(RandomState::new().hash_one(local)).unwrap_or(0) % self.pairs,
-        });
+        let pool = self.pool(&mut pools, local)?;
         let index = choose(pool)?;
         let offset = u16::try_from(index * 2).map_err(|_| OpenError::TooManyAddresses)?;
         if let Some(slot) = pool.taken.get_mut(index) {
@@ -129,6 +143,27 @@ impl PortPool {
             index,
             port: self.first + offset,
         })
+    }
+
+    fn pool<'a>(
+        &self,
+        pools: &'a mut HashMap<IpAddr, Pool>,
+        local: IpAddr,
+    ) -> Result<&'a mut Pool, OpenError> {
+        if !pools.contains_key(&local) && pools.len() >= limits::LOCAL_ADDRESSES_MAX {
+            pools.retain(|_, pool| pool.in_use > 0);
+            if pools.len() >= limits::LOCAL_ADDRESSES_MAX {
+                return Err(OpenError::TooManyAddresses);
+            }
+        }
+        Ok(pools.entry(local).or_insert_with(|| Pool {
+            taken: vec![false; self.pairs],
+            in_use: 0,
+            // Not where another holder of the address began: legs taken over from it want
+            // their own ports.
+            next: usize::try_from(RandomState::new().hash_one(local)).unwrap_or(0) % self.pairs,
+            wanted: None,
+        }))
     }
 }
 
@@ -213,5 +248,26 @@ mod tests {
         ));
         drop((a, b));
         assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
+    fn what_legs_to_come_want_is_given_to_others_last() {
+        let pool = PortPool::new(&(30_000..=30_007)).expect("four pairs");
+        let minute = Duration::from_secs(60);
+        let wanted = [30_000, 30_004, 30_006, 30_001, 29_000, 40_000];
+        pool.keep(LOCAL, wanted, minute).expect("one address");
+        let new = pool.take(LOCAL).expect("free");
+        assert_eq!(new.port(), 30_002);
+        let taken_over = pool.take_port(LOCAL, 30_004).expect("kept for it");
+        let last: Vec<PortLease> = (0..2).map(|_| pool.take(LOCAL).expect("free")).collect();
+        let ports: BTreeSet<u16> = last.iter().map(PortLease::port).collect();
+        assert_eq!(ports, BTreeSet::from([30_000, 30_006]), "no other is left");
+        drop((new, taken_over, last));
+        pool.keep(LOCAL, [30_000, 30_002, 30_004], Duration::ZERO)
+            .expect("one address");
+        let ports: BTreeSet<u16> = (0..4)
+            .map(|_| pool.take(LOCAL).expect("free").port())
+            .collect();
+        assert_eq!(ports.len(), 4, "nothing is kept any more");
     }
 }

@@ -13,9 +13,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use strowger_core::state::command::Command;
+use strowger_sip::sdp;
 use tracing::{debug, info, warn};
 
 use super::Shared;
+use super::checkpoint::Checkpoint;
 use super::interface::{Interfaces, RENEWAL};
 use super::wake::WakeHub;
 
@@ -56,7 +58,7 @@ pub async fn keep(shared: Arc<Shared>, wakes: WakeHub) {
 }
 
 /// True when nothing is left to do.
-async fn settle(shared: &Shared, failures: u32, swept: &mut bool) -> bool {
+async fn settle(shared: &Arc<Shared>, failures: u32, swept: &mut bool) -> bool {
     let Some(endpoint) = shared.endpoint() else {
         return false;
     };
@@ -115,7 +117,11 @@ async fn settle(shared: &Shared, failures: u32, swept: &mut bool) -> bool {
             taken = bind();
         }
         match taken {
-            Ok(_) => info!(%address, "service address taken"),
+            Ok(_) => {
+                info!(%address, "service address taken");
+                let (shared, address) = (Arc::clone(shared), *address);
+                tokio::task::spawn_blocking(move || keep_ports(&shared, address));
+            }
             Err(why) => {
                 done = false;
                 if why.is_absent() && shared.state.read().may_be_barred(*address) {
@@ -132,6 +138,33 @@ async fn settle(shared: &Shared, failures: u32, swept: &mut bool) -> bool {
         bar(shared, address).await;
     }
     done
+}
+
+/// Keeps the ports of an address for the legs that came along with it and are taken up one after
+/// the other: a new caller's must not take one of theirs meanwhile.
+fn keep_ports(shared: &Shared, address: IpAddr) {
+    let checkpoints: Vec<Vec<u8>> = {
+        let state = shared.state.read();
+        let calls = state.calls.values().filter(|call| call.address == address);
+        let legs = calls.flat_map(|call| &call.legs);
+        let legs = legs.filter(|leg| leg.is_live());
+        legs.filter_map(|leg| leg.checkpoint.clone()).collect()
+    };
+    let port = |checkpoint: &Vec<u8>| {
+        let checkpoint = Checkpoint::read(checkpoint)?;
+        let ours = sdp::parse(checkpoint.local_sdp()?).ok()?;
+        let audio = ours.audio()?;
+        let here = audio.address.is_none_or(|named| named == address);
+        here.then_some(audio.port)
+    };
+    let ports: Vec<u16> = checkpoints.iter().filter_map(port).collect();
+    if ports.is_empty() {
+        return;
+    }
+    debug!(%address, ports = ports.len(), "ports are kept for legs to be taken up");
+    if let Err(why) = shared.engine.keep_ports(address, ports) {
+        debug!(%address, %why, "no port can be kept for legs to be taken up");
+    }
 }
 
 /// Puts an address on an interface of this machine; false when that must be tried again.

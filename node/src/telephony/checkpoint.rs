@@ -70,6 +70,14 @@ impl Checkpoint {
         postcard::to_stdvec(self).unwrap_or_default()
     }
 
+    /// What we said of our side last.
+    pub fn local_sdp(&self) -> Option<&str> {
+        match self {
+            Self::Invite(kept) => kept.answer.as_deref(),
+            Self::Dialog(dialog) => dialog.local_sdp.as_deref(),
+        }
+    }
+
     /// The dialog, for who only has to end it; `None` for a caller who was not answered.
     pub fn dialog(self, endpoint: &Endpoint, leg: LegId) -> Option<Dialog> {
         match self {
