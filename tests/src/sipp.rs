@@ -65,7 +65,7 @@ impl Sipp {
             rate: 10,
             together: 1_000,
             rows: Vec::new(),
-            keys: Vec::new(),
+            keys: vec![("contact".to_owned(), local.to_string())],
             tcp: false,
             short_messages: false,
             pause: Duration::from_millis(300),
@@ -98,8 +98,10 @@ impl Sipp {
         self
     }
 
-    /// A value for `[name]` in the scenario.
+    /// A value for `[name]` in the scenario; `contact` is where it runs unless said.
     pub fn key(mut self, name: &str, value: &str) -> Self {
+        // SIPp takes the first of two.
+        self.keys.retain(|(own, _)| own != name);
         self.keys.push((name.to_owned(), value.to_owned()));
         self
     }
@@ -146,6 +148,8 @@ impl Sipp {
             .args(["-m", &self.calls.to_string(), "-r", &self.rate.to_string()])
             .args(["-l", &self.together.to_string(), "-s", &self.number])
             .args(["-t", if self.tcp { "t1" } else { "u1" }])
+            // A phone's call outlives its connection.
+            .args(["-reconnect_close", "false"])
             .args([
                 "-nostdin",
                 "-trace_err",

@@ -1,12 +1,14 @@
 //! Phones over TCP: their connections die with their node, their calls do not.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use strowger_tests::baresip::{Account, Baresip};
 use strowger_tests::cluster::Cluster;
+use strowger_tests::phone::Phone;
 use strowger_tests::poll::eventually;
+use strowger_tests::sipp::Sipp;
 
 /// What is done soon on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
@@ -118,5 +120,59 @@ fn calls_of_phones_over_tcp_outlive_their_node() {
     let mut cluster = Cluster::start("basic.toml");
     outlives_its_node(&mut cluster, ["1003", "1004"], true);
     outlives_its_node(&mut cluster, ["1005", "1006"], false);
+    assert!(cluster.panics().is_empty(), "{:#?}", cluster.panics());
+}
+
+/// A phone over TCP has registered at one node and is in a call anchored at another. Its node
+/// dies, and where its connection came from nobody listens; it is told where its contact says
+/// that the call is over, whether the end comes before the address has moved or afterwards.
+fn is_told_of_the_end(cluster: &mut Cluster, user: &str, at_once: bool) {
+    let victim = 3;
+    let (calls_at, server) = (address_of(cluster, 1), address_of(cluster, victim));
+    let secret = cluster.password(user);
+    let host = IpAddr::from([127, 0, 0, 73]);
+    let port = if at_once { 6_400 } else { 6_300 };
+    let contact = SocketAddr::new(host, port);
+    // The connection it registers over is gone before it is called.
+    let registered = Sipp::new("register", SocketAddr::new(host, port + 1))
+        .tcp()
+        .to(server, "0")
+        .rows([format!(
+            "{user};[authentication username={user} password={secret}]"
+        )])
+        .key("contact", &contact.to_string())
+        .timeout(SOON)
+        .run();
+    assert_eq!(registered.successful, 1, "{registered:?}");
+    let called = Sipp::new("stay", contact).tcp().short_messages();
+    let called = called.timeout(SOON * 3).start();
+    eventually(SOON, "it listens", || {
+        TcpListener::bind(contact).is_err().then_some(())
+    });
+    let own = IpAddr::from([127, 0, 0, 74]);
+    let caller = Phone::new(own, "1001", &cluster.password("1001"), 440);
+    let talk = caller.call(calls_at, user);
+    assert!(talk.answered(SOON), "{:?}", talk.view());
+    cluster.kill(victim);
+    if !at_once {
+        eventually(SOON, "the address has moved", || {
+            (cluster.holder(server) != victim).then_some(())
+        });
+    }
+    talk.hang_up();
+    let hung_up = Instant::now();
+    // SIPp would answer on the connection that died.
+    eventually(SOON, "it is told", || {
+        called.messages().contains("BYE sip:").then_some(())
+    });
+    println!("  told {} ms after the end", hung_up.elapsed().as_millis());
+    cluster.restart(victim);
+}
+
+#[test]
+fn a_phone_whose_connection_died_is_told_of_the_end_of_its_call() {
+    let mut cluster = Cluster::start("basic.toml");
+    is_told_of_the_end(&mut cluster, "1003", false);
+    is_told_of_the_end(&mut cluster, "1005", true);
     assert!(cluster.panics().is_empty(), "{:#?}", cluster.panics());
 }

@@ -384,6 +384,11 @@ impl Wire for Core {
         }
     }
 
+    fn is_reliable(&self, flow: &Flow) -> bool {
+        // Whoever holds the address otherwise is told one way, and may just have died.
+        flow.protocol.is_reliable() && self.transport.bound_for(flow.local.ip()).is_some()
+    }
+
     fn arm(&self, after: Duration, due: Due) {
         self.timers.arm(after, due);
     }

@@ -75,7 +75,7 @@ impl ClientTx {
 
     pub(super) fn start(&mut self, wire: &dyn Wire, times: &Intervals, key: &Key) {
         wire.send(&self.flow, &self.bytes, Class::Ordinary);
-        if !self.flow.protocol.is_reliable() {
+        if !wire.is_reliable(&self.flow) {
             self.interval = times.t1;
             wire.arm(self.interval, Due::Client(key.clone(), Kind::Retransmit));
         }

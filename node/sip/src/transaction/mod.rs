@@ -39,6 +39,9 @@ pub(crate) enum Class {
 /// What a transaction does to the world.
 pub(crate) trait Wire {
     fn send(&self, flow: &Flow, bytes: &Bytes, class: Class);
+    /// True when what is sent this way arrives or its failure is told, so that it need not be
+    /// repeated.
+    fn is_reliable(&self, flow: &Flow) -> bool;
     fn arm(&self, after: Duration, due: Due);
 }
 

@@ -8,6 +8,7 @@ use super::{BindError, Flow, Protocol, Receiver, Sent, Transport};
 use crate::limits;
 use crate::message::{self, Message, Method};
 use crate::stats::Drop;
+use crate::transaction::next_hop;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use socket2::{Domain, Socket, Type};
@@ -247,20 +248,29 @@ async fn connect(
             transport.stats.dropped(Drop::ConnectionFailed);
             // Nothing more is queued once the connection is forgotten.
             forget(&transport, &flow);
-            refuse_queued(&receiver, flow, queue);
+            undelivered(&transport, &receiver, flow, queue);
         }
     }
 }
 
-/// Requests that cannot reach their peer are answered with 503 in its place (RFC 3261
-/// §8.1.3.1), so that nobody waits 64·T1 for what is known already. The sender may be on
-/// another node; the answer takes the way a peer's would.
-fn refuse_queued(receiver: &Arc<dyn Receiver>, flow: Flow, mut queue: mpsc::Receiver<Bytes>) {
+/// What cannot reach its peer where a connection once came from, which died with its node, is
+/// sent to where the request itself says. Requests that cannot get there either are answered
+/// with 503 in the peer's place (RFC 3261 §8.1.3.1), so that nobody waits 64·T1 for what is
+/// known already. The sender may be on another node; the answer takes the way a peer's would.
+fn undelivered(
+    transport: &Arc<Transport>,
+    receiver: &Arc<dyn Receiver>,
+    flow: Flow,
+    mut queue: mpsc::Receiver<Bytes>,
+) {
     queue.close();
     while let Ok(bytes) = queue.try_recv() {
-        if let Ok(Message::Request(request)) = message::parse(&bytes)
-            && request.method != Method::Ack
-        {
+        let Ok(Message::Request(request)) = message::parse(&bytes) else {
+            continue;
+        };
+        let said = next_hop(&request).filter(|hop| *hop != flow.remote);
+        let sent = said.map(|hop| send(transport, receiver, &Flow::tcp(flow.local, hop), &bytes));
+        if sent != Some(Sent::Yes) && request.method != Method::Ack {
             let response = message::response_to(&request, 503, "Service Unavailable", None);
             receiver.received(&response.to_bytes(), flow);
         }
