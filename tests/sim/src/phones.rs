@@ -53,7 +53,12 @@ impl FromPhone {
     fn is_repeated(&self) -> bool {
         matches!(
             self,
-            Self::Invite | Self::Cancel | Self::Answer | Self::Bye | Self::Change(_)
+            Self::Invite
+                | Self::Cancel
+                | Self::Answer
+                | Self::Bye
+                | Self::Change(_)
+                | Self::Refresh
         )
     }
 }
@@ -131,6 +136,7 @@ pub struct Far {
     taken_back: bool,
     parted: bool,
     agreed: bool,
+    refreshed: bool,
 }
 
 /// Between two refreshes of a session by a phone, ms.
@@ -180,6 +186,7 @@ impl World {
             taken_back: false,
             parted: false,
             agreed: true,
+            refreshed: true,
         };
         self.fars.insert(self.last_far, far);
         self.last_far
@@ -276,6 +283,7 @@ impl World {
             FromPhone::Bye => far.parted,
             FromPhone::Answer => far.progress != Progress::Answered,
             FromPhone::Change(_) => far.agreed || !far.is_live(),
+            FromPhone::Refresh => far.refreshed || !far.is_live(),
             _ => false,
         };
         if answered && attempt > 0 {
@@ -301,7 +309,8 @@ impl World {
     fn given_up(&mut self, number: u64, message: &FromPhone) {
         self.note(&format!("far end {number} gives {message:?} up"));
         if let Some(far) = self.fars.get_mut(&number) {
-            far.unheard = true;
+            // Whoever goes on after a refresh that nobody heard asks again in time.
+            far.unheard |= !matches!(message, FromPhone::Refresh);
         }
         if matches!(message, FromPhone::Answer | FromPhone::Invite) {
             self.over(number);
@@ -408,13 +417,13 @@ impl World {
                 self.send(number, FromPhone::Done, 0);
             }
             FromExchange::Agree(_) => far.agreed = true,
-            FromExchange::Refreshed => {}
+            FromExchange::Refreshed => far.refreshed = true,
             FromExchange::Done => {
                 (far.parted, far.unheard) = (true, false);
             }
             FromExchange::TakenBack => far.taken_back = true,
             FromExchange::Gone => {
-                (far.taken_back, far.parted) = (true, true);
+                (far.taken_back, far.parted, far.refreshed) = (true, true, true);
                 if far.progress == Progress::Up {
                     // A change or refresh of the session found no leg: the call is over.
                     far.agreed = true;
@@ -535,6 +544,7 @@ impl World {
                 self.send(number, FromPhone::Final(480), 0);
             }
             (Habit::Refresh, Progress::Up) => {
+                far.refreshed = false;
                 self.after(REFRESH, Event::Habit(number, Habit::Refresh));
                 self.send(number, FromPhone::Refresh, 0);
             }
