@@ -419,7 +419,13 @@ impl World {
             FromExchange::Agree(_) => far.agreed = true,
             FromExchange::Refreshed => far.refreshed = true,
             FromExchange::Done => {
-                (far.parted, far.unheard) = (true, false);
+                far.parted = true;
+                // Whoever says so may have died since, and what it was told with it.
+                let taken_in_by = far.heard_by;
+                let lives = taken_in_by.is_none_or(|(node, life)| self.life(node, life).is_some());
+                if let Some(far) = self.fars.get_mut(&number) {
+                    far.unheard = !lives;
+                }
             }
             FromExchange::TakenBack => far.taken_back = true,
             FromExchange::Gone => {
