@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use openraft::Instant as _;
 use openraft::type_config::async_runtime::watch::WatchReceiver;
 use parking_lot::Mutex;
 use strowger_core::ports::{IncarnationNumber, NodeNumber};
@@ -20,6 +19,7 @@ use crate::config::ClusterConfig;
 use crate::event::{ClusterEvent, ClusterFigures, Liveness, StandAside};
 use crate::identity::Identity;
 use crate::limits;
+use crate::liveness::clocks::Clocks;
 use crate::liveness::death::Watcher;
 use crate::liveness::election::Position;
 use crate::liveness::lease::{LeaseAnswer, LeaseRequest, Leases};
@@ -342,10 +342,9 @@ pub async fn follow_raft(core: Arc<Core>, deaths: mpsc::Sender<NodeNumber>) {
     let mut led = (None, 0);
     let mut members: Vec<(NodeNumber, String, bool)> = Vec::new();
     let mut watches: HashMap<NodeNumber, CancellationToken> = HashMap::new();
-    // One moment on the clock that acknowledgements are noted by, which stops while the machine
-    // is suspended, and on the one that leases run by, which does not.
-    let mut moment = (Instant::now(), BootTime::now());
+    let mut clocks = Clocks::new();
     loop {
+        clocks.look();
         let (leader, acked, running, nodes) = {
             let now = metrics.borrow_and_update();
             let membership = now.membership_config.membership();
@@ -356,7 +355,7 @@ pub async fn follow_raft(core: Arc<Core>, deaths: mpsc::Sender<NodeNumber>) {
                     (*node, peer.address.clone(), votes)
                 })
                 .collect();
-            let acked = now.last_quorum_acked.map(|at| at.elapsed());
+            let acked = now.last_quorum_acked.map(|at| *at);
             let leader = (now.current_leader, now.current_term);
             (leader, acked, now.running_state.clone(), nodes)
         };
@@ -366,11 +365,9 @@ pub async fn follow_raft(core: Arc<Core>, deaths: mpsc::Sender<NodeNumber>) {
         }
         core.leases
             .lead(leader.0 == Some(core.node), BootTime::now());
-        if let Some(age) = acked {
-            let (stops, runs) = moment;
-            core.leases.confirm(runs.plus(stops.elapsed()).minus(age));
+        if let Some(at) = acked.and_then(|at| clocks.moment_of(at)) {
+            core.leases.confirm(at);
         }
-        moment = (Instant::now(), BootTime::now());
         if leader != led {
             led = leader;
             let _ = core.events.send(ClusterEvent::Leader {

@@ -7,6 +7,7 @@
 //!
 //! Invariant: `Dead` is never reported about a node that may still rightly act.
 
+pub mod clocks;
 pub mod death;
 pub mod election;
 pub mod lease;

@@ -33,7 +33,8 @@ impl Threads {
                 source,
             })?;
         let mut threads = self.0.lock();
-        threads.retain(|thread| !thread.is_finished());
+        let ended = threads.extract_if(.., |thread| thread.is_finished());
+        ended.for_each(end);
         threads.push(spawned);
         Ok(())
     }
@@ -43,18 +44,26 @@ impl Threads {
     pub fn join(&self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
         let threads = std::mem::take(&mut *self.0.lock());
-        let mut all = true;
+        let mut left = Vec::new();
         for thread in threads {
             // A handle that is left somewhere may still be able to ask.
             while !thread.is_finished() && Instant::now() < until {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            if !thread.is_finished() {
-                all = false;
-            } else if thread.join().is_err() {
-                tracing::error!("a thread of the store ended badly");
+            if thread.is_finished() {
+                end(thread);
+            } else {
+                left.push(thread);
             }
         }
+        let all = left.is_empty();
+        self.0.lock().extend(left);
         all
+    }
+}
+
+fn end(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread of the store ended badly");
     }
 }

@@ -1,8 +1,9 @@
 //! The handle signalling holds: commands to legs, the directory of who serves which leg.
 //!
-//! Every method returns at once except `stats` and a `bridge` that must move a leg to another
-//! worker: those wait for a worker's round, about a millisecond. The directory's lock orders
-//! commands; workers never take it.
+//! Every method returns at once except `stats`, a `bridge` that must move a leg to another
+//! worker, and what says how a leg is to be while its worker's queue is full: those wait for a
+//! worker's round, about a millisecond. The directory's lock orders commands; workers never take
+//! it.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -41,9 +41,9 @@ pub async fn keep(shared: Arc<Shared>, wakes: WakeHub) {
         judging.interfaces.judge(sure).await;
     });
     let mut renewed = Instant::now();
-    let mut swept = false;
+    let mut done_once = Once::default();
     loop {
-        let done = settle(&shared, failures, &mut swept).await;
+        let done = settle(&shared, failures, &mut done_once).await;
         if renewed.elapsed() >= RENEWAL {
             renewed = Instant::now();
             interfaces.renew(shared.cluster.lease_valid()).await;
@@ -57,8 +57,17 @@ pub async fn keep(shared: Arc<Shared>, wakes: WakeHub) {
     }
 }
 
+/// What is done but once.
+#[derive(Default)]
+struct Once {
+    /// What another life left on the interfaces has been removed.
+    swept: bool,
+    /// Addresses to be bound of which the ports are kept already.
+    kept: BTreeSet<IpAddr>,
+}
+
 /// True when nothing is left to do.
-async fn settle(shared: &Arc<Shared>, failures: u32, swept: &mut bool) -> bool {
+async fn settle(shared: &Arc<Shared>, failures: u32, once: &mut Once) -> bool {
     let Some(endpoint) = shared.endpoint() else {
         return false;
     };
@@ -80,8 +89,8 @@ async fn settle(shared: &Arc<Shared>, failures: u32, swept: &mut bool) -> bool {
         let held = rows.map(|row| row.address).collect();
         (held, state.addresses.keys().copied().collect())
     };
-    if !*swept && !all.is_empty() {
-        *swept = true;
+    if !once.swept && !all.is_empty() {
+        once.swept = true;
         shared.interfaces.sweep(&all, &held).await;
     }
     let bound: BTreeSet<IpAddr> = endpoint.bound().into_iter().collect();
@@ -96,6 +105,7 @@ async fn settle(shared: &Arc<Shared>, failures: u32, swept: &mut bool) -> bool {
             shared.interfaces.lower(address.into()).await;
         }
     }
+    once.kept.retain(|address| held.contains(address));
     let (mut done, mut absent) = (true, Vec::new());
     for address in shared.interfaces.yielded() {
         // It was given up while cut off, and it is this node's after all.
@@ -104,6 +114,11 @@ async fn settle(shared: &Arc<Shared>, failures: u32, swept: &mut bool) -> bool {
         }
     }
     for address in held.difference(&bound) {
+        if once.kept.insert(*address) {
+            // Beside the binding, which must not wait for it.
+            let (shared, address) = (Arc::clone(shared), *address);
+            tokio::task::spawn_blocking(move || keep_ports(&shared, address));
+        }
         let bind = || endpoint.bind(*address, shared.ports.udp, Some(shared.ports.tcp));
         let mut taken = bind();
         if let (Err(why), IpAddr::V4(v4)) = (&taken, address)
@@ -119,8 +134,7 @@ async fn settle(shared: &Arc<Shared>, failures: u32, swept: &mut bool) -> bool {
         match taken {
             Ok(_) => {
                 info!(%address, "service address taken");
-                let (shared, address) = (Arc::clone(shared), *address);
-                tokio::task::spawn_blocking(move || keep_ports(&shared, address));
+                once.kept.remove(address);
             }
             Err(why) => {
                 done = false;

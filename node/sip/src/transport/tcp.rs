@@ -253,10 +253,11 @@ async fn connect(
     }
 }
 
-/// What cannot reach its peer where a connection once came from, which died with its node, is
-/// sent to where the request itself says. Requests that cannot get there either are answered
-/// with 503 in the peer's place (RFC 3261 §8.1.3.1), so that nobody waits 64·T1 for what is
-/// known already. The sender may be on another node; the answer takes the way a peer's would.
+/// What cannot reach its peer at the port a connection once came from, which is gone, is sent to
+/// the port the request itself says: never to another host, which the peer could name at will.
+/// Requests that cannot get there either are answered with 503 in the peer's place (RFC 3261
+/// §8.1.3.1), so that nobody waits 64·T1 for what is known already. The sender may be on another
+/// node; the answer takes the way a peer's would.
 fn undelivered(
     transport: &Arc<Transport>,
     receiver: &Arc<dyn Receiver>,
@@ -265,10 +266,16 @@ fn undelivered(
 ) {
     queue.close();
     while let Ok(bytes) = queue.try_recv() {
+        if transport.is_quiet() {
+            // Whoever has the call by now says what is to be said.
+            transport.stats.dropped(Drop::Quiet);
+            continue;
+        }
         let Ok(Message::Request(request)) = message::parse(&bytes) else {
             continue;
         };
-        let said = next_hop(&request).filter(|hop| *hop != flow.remote);
+        let listens = |hop: &SocketAddr| hop.ip() == flow.remote.ip() && *hop != flow.remote;
+        let said = next_hop(&request).filter(listens);
         let sent = said.map(|hop| send(transport, receiver, &Flow::tcp(flow.local, hop), &bytes));
         if sent != Some(Sent::Yes) && request.method != Method::Ack {
             let response = message::response_to(&request, 503, "Service Unavailable", None);
