@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Seeds within which a bug must show.
-const SEEDS: &str = "200";
+const SEEDS: &str = "1000";
 /// What the simulator is built from, beside the workspace's own manifest.
 const SOURCES: [&str; 6] = [
     "actors",

@@ -14,9 +14,12 @@ use strowger_tests::sipp::Sipp;
 const SOON: Duration = Duration::from_secs(20);
 
 fn address_of(cluster: &Cluster, node: u64) -> SocketAddr {
-    let held = cluster.sip().iter();
-    let mut held = held.filter(|address| cluster.holder(**address) == node);
-    *held.next().expect("every node holds an address")
+    // One that was started again gets some back in a while.
+    eventually(SOON, "the node holds an address", || {
+        let mut held = cluster.sip().iter();
+        held.find(|address| cluster.holder(**address) == node)
+            .copied()
+    })
 }
 
 /// Calls, by how many of their legs are held.
