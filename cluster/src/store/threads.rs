@@ -3,7 +3,7 @@
 //! The engine frees its directory when the last of them lets go of the store, so whoever wants
 //! to open it again waits for all of them.
 
-use std::io;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,13 @@ use crate::error::StoreError;
 
 /// Threads that each end by themselves when nobody can ask them any more.
 #[derive(Default)]
-pub struct Threads(Mutex<Vec<JoinHandle<()>>>);
+pub struct Threads(Mutex<Vec<Holder>>);
+
+struct Holder {
+    thread: JoinHandle<()>,
+    /// Disconnected once the thread has let go of all it held.
+    held: Receiver<()>,
+}
 
 impl Threads {
     /// Starts a thread that holds the store.
@@ -25,35 +31,35 @@ impl Threads {
         name: &'static str,
         run: impl FnOnce() + Send + 'static,
     ) -> Result<(), StoreError> {
+        let (holds, held) = mpsc::channel();
         let named = std::thread::Builder::new().name(name.to_owned());
-        let spawned = named
-            .spawn(run)
-            .map_err(|source: io::Error| StoreError::File {
-                path: name.into(),
-                source,
-            })?;
+        let spawned = named.spawn(move || {
+            let _holds: Sender<()> = holds;
+            run();
+        });
+        let thread = spawned.map_err(|source| StoreError::File {
+            path: name.into(),
+            source,
+        })?;
         let mut threads = self.0.lock();
-        let ended = threads.extract_if(.., |thread| thread.is_finished());
-        ended.for_each(end);
-        threads.push(spawned);
+        let ended = threads.extract_if(.., |holder| holder.thread.is_finished());
+        ended.for_each(Holder::end);
+        threads.push(Holder { thread, held });
         Ok(())
     }
 
-    /// Waits until all have ended, at most so long; false when one has not.
+    /// Waits until all have ended, at most so long; false when one has not: a handle that is left
+    /// somewhere may still be able to ask it.
     #[must_use]
     pub fn join(&self, patience: Duration) -> bool {
         let until = Instant::now() + patience;
         let threads = std::mem::take(&mut *self.0.lock());
         let mut left = Vec::new();
-        for thread in threads {
-            // A handle that is left somewhere may still be able to ask.
-            while !thread.is_finished() && Instant::now() < until {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            if thread.is_finished() {
-                end(thread);
-            } else {
-                left.push(thread);
+        for holder in threads {
+            let patience = until.saturating_duration_since(Instant::now());
+            match holder.held.recv_timeout(patience) {
+                Err(RecvTimeoutError::Timeout) => left.push(holder),
+                Ok(()) | Err(RecvTimeoutError::Disconnected) => holder.end(),
             }
         }
         let all = left.is_empty();
@@ -62,8 +68,10 @@ impl Threads {
     }
 }
 
-fn end(thread: JoinHandle<()>) {
-    if thread.join().is_err() {
-        tracing::error!("a thread of the store ended badly");
+impl Holder {
+    fn end(self) {
+        if self.thread.join().is_err() {
+            tracing::error!("a thread of the store ended badly");
+        }
     }
 }
